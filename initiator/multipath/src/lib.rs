@@ -1,0 +1,2 @@
+//! One volume over many paths.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The program: command line, daemon and the data-plane turn.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! `sanblk`: parse, run, exit code.
+fn main() {}

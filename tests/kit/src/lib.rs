@@ -1,0 +1,2 @@
+//! A simulated iSCSI target, for tests only.
+#![forbid(unsafe_code)]
