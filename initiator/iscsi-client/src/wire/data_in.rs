@@ -1,0 +1,107 @@
+//! SCSI Data-In (RFC 7143, 11.7).
+
+use super::{
+    Bhs, CmdSn, DataSn, Lun, Malformed, Opcode, Residual, StatSn, TargetNumbers, TaskTag,
+    TransferTag,
+};
+
+/// Status that rides in the last Data-In of a command, in place of a SCSI Response.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataInStatus {
+    /// SCSI status byte; never CHECK CONDITION, which needs a SCSI Response for its sense.
+    pub status: u8,
+    /// Number of this response.
+    pub stat_sn: StatSn,
+    /// Residual of the read.
+    pub residual: Residual,
+}
+
+/// A stretch of a read's data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataIn {
+    /// Ends a sequence (not the command).
+    pub last: bool,
+    /// The target asks for a data acknowledgement; ignored at ERL 0.
+    pub acknowledge: bool,
+    /// Present if the S bit is set.
+    pub status: Option<DataInStatus>,
+    /// Valid with `acknowledge`.
+    pub lun: Lun,
+    /// Our name for the task.
+    pub task: TaskTag,
+    /// Valid with `acknowledge`.
+    pub transfer: TransferTag,
+    /// The next CmdSN the target expects.
+    pub exp_cmd_sn: CmdSn,
+    /// The last CmdSN the target accepts now.
+    pub max_cmd_sn: CmdSn,
+    /// Counts the Data-In PDUs of the command from 0.
+    pub data_sn: DataSn,
+    /// Where the data belong in the read, in bytes.
+    pub offset: u32,
+    /// Length of the data, in bytes.
+    pub data_len: u32,
+}
+
+impl DataIn {
+    /// Reads a header.
+    pub fn parse(bhs: &Bhs) -> Result<Self, Malformed> {
+        bhs.expect(Opcode::DataIn);
+        let flags = bhs.u8(1);
+        let last = flags & 0x80 != 0;
+        let status = if flags & 0x01 != 0 {
+            if !last {
+                return Err(Malformed("Data-In with status but without the F bit"));
+            }
+            Some(DataInStatus {
+                status: bhs.u8(3),
+                stat_sn: StatSn(bhs.u32(24)),
+                residual: Residual::parse(flags, bhs.u32(44))?,
+            })
+        } else {
+            None
+        };
+        Ok(Self {
+            last,
+            acknowledge: flags & 0x40 != 0,
+            status,
+            lun: Lun(bhs.array(8)),
+            task: TaskTag(bhs.u32(16)),
+            transfer: TransferTag(bhs.u32(20)),
+            exp_cmd_sn: CmdSn(bhs.u32(28)),
+            max_cmd_sn: CmdSn(bhs.u32(32)),
+            data_sn: DataSn(bhs.u32(36)),
+            offset: bhs.u32(40),
+            data_len: bhs.data_len() as u32,
+        })
+    }
+
+    /// Writes the header.
+    pub fn emit(&self) -> Bhs {
+        let mut bhs = Bhs::new(Opcode::DataIn);
+        let mut flags = if self.last { 0x80 } else { 0 };
+        flags |= if self.acknowledge { 0x40 } else { 0 };
+        let mut stat_sn = StatSn(0);
+        if let Some(status) = self.status {
+            let (residual, count) = status.residual.emit();
+            flags |= 0x01 | residual;
+            stat_sn = status.stat_sn;
+            bhs.put_u8(3, status.status);
+            bhs.put_u32(44, count);
+        }
+        bhs.put_u8(1, flags);
+        bhs.set_data_len(self.data_len as usize);
+        bhs.put(8, &self.lun.0);
+        bhs.put_u32(16, self.task.0);
+        bhs.put_u32(20, self.transfer.0);
+        let numbers = TargetNumbers {
+            stat_sn,
+            exp_cmd_sn: self.exp_cmd_sn,
+            max_cmd_sn: self.max_cmd_sn,
+        };
+        numbers.emit(&mut bhs);
+        bhs.put_u32(36, self.data_sn.0);
+        bhs.put_u32(40, self.offset);
+        bhs
+    }
+}

@@ -1,0 +1,115 @@
+//! Text Request and Text Response (RFC 7143, 11.10 and 11.11).
+
+use super::{Bhs, CmdSn, Lun, Malformed, Opcode, StatSn, TargetNumbers, TaskTag, TransferTag};
+
+/// Keys from us, outside the login.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TextRequest {
+    /// Outside the CmdSN order.
+    pub immediate: bool,
+    /// F bit: our text is complete.
+    pub last: bool,
+    /// C bit: the text goes on in the next PDU.
+    pub continued: bool,
+    /// Copied from the response that is continued.
+    pub lun: Lun,
+    /// One tag for the whole exchange.
+    pub task: TaskTag,
+    /// Copied from the response that is continued, else [`TransferTag::NONE`].
+    pub transfer: TransferTag,
+    /// Place in the command order.
+    pub cmd_sn: CmdSn,
+    /// Acknowledges all responses below.
+    pub exp_stat_sn: StatSn,
+    /// Length of the text, in bytes.
+    pub data_len: u32,
+}
+
+impl TextRequest {
+    /// Reads a header.
+    pub fn parse(bhs: &Bhs) -> Result<Self, Malformed> {
+        bhs.expect(Opcode::TextRequest);
+        Ok(Self {
+            immediate: bhs.is_immediate(),
+            last: bhs.u8(1) & 0x80 != 0,
+            continued: bhs.u8(1) & 0x40 != 0,
+            lun: Lun(bhs.array(8)),
+            task: TaskTag(bhs.u32(16)),
+            transfer: TransferTag(bhs.u32(20)),
+            cmd_sn: CmdSn(bhs.u32(24)),
+            exp_stat_sn: StatSn(bhs.u32(28)),
+            data_len: bhs.data_len() as u32,
+        })
+    }
+
+    /// Writes the header.
+    pub fn emit(&self) -> Bhs {
+        let mut bhs = Bhs::new(Opcode::TextRequest);
+        if self.immediate {
+            bhs.set_immediate();
+        }
+        bhs.put_u8(1, flags(self.last, self.continued));
+        bhs.set_data_len(self.data_len as usize);
+        bhs.put(8, &self.lun.0);
+        bhs.put_u32(16, self.task.0);
+        bhs.put_u32(20, self.transfer.0);
+        bhs.put_u32(24, self.cmd_sn.0);
+        bhs.put_u32(28, self.exp_stat_sn.0);
+        bhs
+    }
+}
+
+/// Keys from the target, outside the login.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TextResponse {
+    /// F bit: the exchange is over.
+    pub last: bool,
+    /// C bit: the text goes on in the next PDU.
+    pub continued: bool,
+    /// To be copied into the next request.
+    pub lun: Lun,
+    /// Our tag.
+    pub task: TaskTag,
+    /// To be copied into the next request; [`TransferTag::NONE`] exactly when `last`.
+    pub transfer: TransferTag,
+    /// Counters.
+    pub numbers: TargetNumbers,
+    /// Length of the text, in bytes.
+    pub data_len: u32,
+}
+
+impl TextResponse {
+    /// Reads a header.
+    pub fn parse(bhs: &Bhs) -> Result<Self, Malformed> {
+        bhs.expect(Opcode::TextResponse);
+        let response = Self {
+            last: bhs.u8(1) & 0x80 != 0,
+            continued: bhs.u8(1) & 0x40 != 0,
+            lun: Lun(bhs.array(8)),
+            task: TaskTag(bhs.u32(16)),
+            transfer: TransferTag(bhs.u32(20)),
+            numbers: TargetNumbers::parse(bhs),
+            data_len: bhs.data_len() as u32,
+        };
+        if response.last && response.continued {
+            return Err(Malformed("Text Response both final and continued"));
+        }
+        Ok(response)
+    }
+
+    /// Writes the header.
+    pub fn emit(&self) -> Bhs {
+        let mut bhs = Bhs::new(Opcode::TextResponse);
+        bhs.put_u8(1, flags(self.last, self.continued));
+        bhs.set_data_len(self.data_len as usize);
+        bhs.put(8, &self.lun.0);
+        bhs.put_u32(16, self.task.0);
+        bhs.put_u32(20, self.transfer.0);
+        self.numbers.emit(&mut bhs);
+        bhs
+    }
+}
+
+fn flags(last: bool, continued: bool) -> u8 {
+    (if last { 0x80 } else { 0 }) | (if continued { 0x40 } else { 0 })
+}
