@@ -245,6 +245,8 @@ pub struct UnresolvedWrite {
     pub blocks: u32,
     /// Identity of the session it was sent on.
     pub isid: Isid,
+    /// Portal group of that session. A login in another group fences nothing, however equal the ISID.
+    pub portal_group: Option<Tpgt>,
 }
 
 /// One path for `status`.
