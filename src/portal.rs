@@ -1,53 +1,27 @@
-//! Portals as operators write them: `HOST`, `HOST:PORT`, `[IPv6]:PORT` (RFC 7143, 4.2.7 and 13.8).
+//! Portals as operators write them: `HOST`, `HOST:PORT`, `[IPv6]:PORT`.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
+use iscsi_client::discovery::{self, DEFAULT_PORT, InvalidPortal};
 use serde::{Deserialize, Serialize};
 
-/// The port that IANA gave iSCSI.
-pub const DEFAULT_PORT: u16 = 3260;
-
-/// A portal: a host name or address, and a TCP port.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+/// A portal: a host name or address, and a TCP port. Its portal group is the target's to say.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Portal {
     host: String,
     port: u16,
 }
 
-/// Why a text is no portal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PortalError {
-    /// Nothing before the port.
-    NoHost,
-    /// What follows the colon is no port.
-    BadPort,
-    /// A bracket without its partner, or text after it.
-    Brackets,
-    /// Characters that no host name and no address has.
-    BadHost,
-}
-
 impl Portal {
-    /// The host, without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The TCP port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The address, where the host is one (scoped IPv6 addresses need the resolver).
+    /// The address, where the host is one (a scoped IPv6 address needs the resolver).
     pub fn address(&self) -> Option<SocketAddr> {
-        let ip: IpAddr = self.host.parse().ok()?;
-        Some(SocketAddr::new(ip, self.port))
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
     }
 
-    /// Addresses of the host, in the resolver's order.
+    /// Addresses of the host, in the resolver's order; at least one.
     ///
     /// # Errors
     /// The resolver's own.
@@ -55,56 +29,41 @@ impl Portal {
         if let Some(address) = self.address() {
             return Ok(vec![address]);
         }
-        Ok(tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await?
-            .collect())
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await?;
+        let found: Vec<SocketAddr> = found.collect();
+        if found.is_empty() {
+            return Err(std::io::Error::other("the name has no address"));
+        }
+        Ok(found)
+    }
+
+    /// Whether discovery means this portal, at `address`.
+    pub fn is(&self, other: &discovery::Portal, address: Option<SocketAddr>) -> bool {
+        let other = Portal::from(other.clone());
+        *self == other || (address.is_some() && other.address() == address)
+    }
+}
+
+impl From<discovery::Portal> for Portal {
+    fn from(portal: discovery::Portal) -> Portal {
+        // One spelling per address, so that `FD00::5` and `fd00:0::5` are one portal.
+        let host = match portal.host.parse::<std::net::IpAddr>() {
+            Ok(ip) => ip.to_string(),
+            Err(_) => portal.host.to_ascii_lowercase(),
+        };
+        Portal { host, port: portal.port }
     }
 }
 
 impl FromStr for Portal {
-    type Err = PortalError;
+    type Err = InvalidPortal;
 
-    fn from_str(text: &str) -> Result<Portal, PortalError> {
-        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, after) = rest.split_once(']').ok_or(PortalError::Brackets)?;
-            match after {
-                "" => (host, None),
-                _ => (
-                    host,
-                    Some(after.strip_prefix(':').ok_or(PortalError::Brackets)?),
-                ),
-            }
-        } else {
-            match text.split_once(':') {
-                // More than one colon and no brackets: an IPv6 address without a port.
-                Some((_, rest)) if rest.contains(':') => (text, None),
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
-            }
-        };
-        if host.is_empty() {
-            return Err(PortalError::NoHost);
+    fn from_str(text: &str) -> Result<Portal, InvalidPortal> {
+        let portal: discovery::Portal = text.parse()?;
+        match portal.portal_group {
+            Some(_) => Err(InvalidPortal::PortalGroup),
+            None => Ok(portal.into()),
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || "._-:%".contains(c);
-        if host.len() > 255 || !host.chars().all(fits) {
-            return Err(PortalError::BadHost);
-        }
-        let colons = host.contains(':');
-        let address = host.split('%').next().unwrap_or(host);
-        if colons && address.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(PortalError::BadHost);
-        }
-        let port = match port {
-            None => DEFAULT_PORT,
-            Some(port) => match port.parse() {
-                Ok(0) | Err(_) => return Err(PortalError::BadPort),
-                Ok(port) => port,
-            },
-        };
-        Ok(Portal {
-            host: host.to_ascii_lowercase(),
-            port,
-        })
     }
 }
 
@@ -119,23 +78,10 @@ impl fmt::Display for Portal {
     }
 }
 
-impl fmt::Display for PortalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PortalError::NoHost => "there is no host before the port",
-            PortalError::BadPort => "the port must be a number from 1 to 65535",
-            PortalError::Brackets => "an IPv6 address with a port is written [ADDRESS]:PORT",
-            PortalError::BadHost => "this is neither an address nor a host name",
-        })
-    }
-}
-
-impl std::error::Error for PortalError {}
-
 impl TryFrom<String> for Portal {
-    type Error = PortalError;
+    type Error = InvalidPortal;
 
-    fn try_from(text: String) -> Result<Portal, PortalError> {
+    fn try_from(text: String) -> Result<Portal, InvalidPortal> {
         text.parse()
     }
 }
@@ -151,18 +97,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms() {
-        for (text, host, port, shown) in [
-            ("10.20.5.254", "10.20.5.254", 3260, "10.20.5.254"),
-            ("10.20.5.254:3261", "10.20.5.254", 3261, "10.20.5.254:3261"),
-            ("Array-A.example", "array-a.example", 3260, "array-a.example"),
-            ("fd00::5", "fd00::5", 3260, "fd00::5"),
-            ("[fd00::5]", "fd00::5", 3260, "fd00::5"),
-            ("[fd00::5]:860", "fd00::5", 860, "[fd00::5]:860"),
-            ("fe80::1%eth1", "fe80::1%eth1", 3260, "fe80::1%eth1"),
+    fn the_shown_form_is_short_and_parses_back() {
+        for (text, shown) in [
+            ("10.20.5.254", "10.20.5.254"),
+            ("10.20.5.254:3260", "10.20.5.254"),
+            ("10.20.5.254:3261", "10.20.5.254:3261"),
+            ("Array-A.example", "array-a.example"),
+            ("FD00:0::5", "fd00::5"),
+            ("[fd00::5]:860", "[fd00::5]:860"),
+            ("fe80::1%eth1", "fe80::1%eth1"),
         ] {
             let portal: Portal = text.parse().unwrap();
-            assert_eq!((portal.host(), portal.port()), (host, port), "{text}");
             assert_eq!(portal.to_string(), shown);
             assert_eq!(shown.parse::<Portal>().unwrap(), portal);
         }
@@ -170,18 +115,17 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for (text, error) in [
-            ("", PortalError::NoHost),
-            (":3260", PortalError::NoHost),
-            ("host:0", PortalError::BadPort),
-            ("host:65536", PortalError::BadPort),
-            ("host:", PortalError::BadPort),
-            ("[fd00::5", PortalError::Brackets),
-            ("[fd00::5]3260", PortalError::Brackets),
-            ("fd00::g", PortalError::BadHost),
-            ("a b", PortalError::BadHost),
-        ] {
-            assert_eq!(text.parse::<Portal>(), Err(error), "{text}");
+        for text in ["", ":3260", "host:0", "host:65536", "host:", "[fd00::5", "a b", "host:3260,1"] {
+            assert!(text.parse::<Portal>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn discovery_means_the_same_address() {
+        let offered: discovery::Portal = "10.20.5.254:3260,1".parse().unwrap();
+        let by_name: Portal = "array-a".parse().unwrap();
+        assert!(!by_name.is(&offered, None));
+        assert!(by_name.is(&offered, Some("10.20.5.254:3260".parse().unwrap())));
+        assert!("10.20.5.254".parse::<Portal>().unwrap().is(&offered, None));
     }
 }
