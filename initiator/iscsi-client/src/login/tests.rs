@@ -645,6 +645,21 @@ fn a_text_in_pieces_from_us() {
 }
 
 #[test]
+fn a_target_that_interrupts_us() {
+    let keys: Vec<String> = (0..200).map(|i| format!("X-{i:0>60}=1")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for interruption in [("1", &["TargetAlias=a"][..]), ("1+", &[]), ("1>3", &[])] {
+        let mut t = Transcript::new(&parameters());
+        t.target("0>1", &[]);
+        t.target("1+", &keys[..100]);
+        t.target("1", &keys[100..]);
+        assert!(matches!(&t.progress, Progress::Send(request, _) if request.continued));
+        t.target(interruption.0, interruption.1);
+        assert!(matches!(t.failure(), LoginFailure::Protocol(_)));
+    }
+}
+
+#[test]
 fn headers_that_break_the_protocol() {
     let breaks: [fn(&mut LoginResponse); 8] = [
         |response| response.task = TaskTag(1),
