@@ -446,15 +446,10 @@ fn credentials_are_asked_for() {
     let mut t = Transcript::new(&parameters());
     t.target_refuses(2, 1, &[]);
     assert_eq!(t.failure(), LoginFailure::CredentialsNeeded);
+    // tgt without accounts: nothing is wrong with our secret.
     let mut t = Transcript::new(&with_chap(false));
-    t.target_refuses(2, 1, &[]);
-    assert_eq!(
-        t.failure(),
-        LoginFailure::Refused(LoginStatus {
-            class: 2,
-            detail: 1
-        })
-    );
+    t.target_refuses(2, 1, &["TargetPortalGroupTag=1", "AuthMethod=Reject"]);
+    assert_eq!(t.failure(), LoginFailure::BadNegotiation("AuthMethod"));
     assert!(!t.login.retry_with_md5_only(), "CHAP_A was not sent");
 }
 
