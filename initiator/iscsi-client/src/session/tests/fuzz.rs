@@ -8,7 +8,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_bytes_and_calls_keep_the_promises(data in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn any_bytes_and_calls_keep_the_promises(data in prop::collection::vec(any::<u8>(), 0..1500)) {
         drive_with_bytes(&data);
     }
 }
