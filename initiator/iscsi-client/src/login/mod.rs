@@ -4,12 +4,21 @@
 //! byte stream, a socket or a clock; the session frames its PDUs and limits its time.
 
 mod chap;
+mod credentials;
 pub(crate) mod keys;
+mod name;
 mod negotiate;
 mod stages;
+mod status;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+
+pub use credentials::{InvalidCredentials, SECRET_LEN_MAX, SECRET_LEN_MIN, Whose};
+pub use name::{
+    InvalidName, NAME_LEN_MAX, check_initiator_name, check_target_name, generate_initiator_name,
+};
+pub use status::Retry;
 
 use chap::Algorithm;
 use negotiate::Negotiation;
@@ -403,6 +412,10 @@ impl Login {
                 }
             }
             (2, 1) if parameters.credentials.is_none() => LoginFailure::CredentialsNeeded,
+            // Before CHAP_A no name and no secret was tried: what the target dislikes is CHAP itself.
+            (2, 1) if self.context.chap == ChapProgress::NotBegun => {
+                LoginFailure::BadNegotiation("AuthMethod")
+            }
             _ => LoginFailure::Refused(status),
         }
     }
