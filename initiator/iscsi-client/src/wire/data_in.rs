@@ -5,6 +5,9 @@ use super::{
     TransferTag,
 };
 
+/// Its sense data have no place in a Data-In.
+const CHECK_CONDITION: u8 = 0x02;
+
 /// Status that rides in the last Data-In of a command, in place of a SCSI Response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DataInStatus {
@@ -52,6 +55,9 @@ impl DataIn {
         let status = if flags & 0x01 != 0 {
             if !last {
                 return Err(Malformed("Data-In with status but without the F bit"));
+            }
+            if bhs.u8(3) == CHECK_CONDITION {
+                return Err(Malformed("Data-In with CHECK CONDITION"));
             }
             Some(DataInStatus {
                 status: bhs.u8(3),

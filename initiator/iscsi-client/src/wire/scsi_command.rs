@@ -20,7 +20,7 @@ pub enum TaskAttribute {
 pub struct ScsiCommand {
     /// Outside the CmdSN order.
     pub immediate: bool,
-    /// No unsolicited Data-Out follows.
+    /// No unsolicited Data-Out follows. Must be set unless `write` is.
     pub last: bool,
     /// Data flows to us.
     pub read: bool,
@@ -49,6 +49,9 @@ impl ScsiCommand {
     pub fn parse(bhs: &Bhs) -> Result<Self, Malformed> {
         bhs.expect(Opcode::ScsiCommand);
         let flags = bhs.u8(1);
+        if flags & 0xa0 == 0 {
+            return Err(Malformed("SCSI Command with neither the F nor the W bit"));
+        }
         Ok(Self {
             immediate: bhs.is_immediate(),
             last: flags & 0x80 != 0,

@@ -29,7 +29,7 @@ impl TextRequest {
     /// Reads a header.
     pub fn parse(bhs: &Bhs) -> Result<Self, Malformed> {
         bhs.expect(Opcode::TextRequest);
-        Ok(Self {
+        let request = Self {
             immediate: bhs.is_immediate(),
             last: bhs.u8(1) & 0x80 != 0,
             continued: bhs.u8(1) & 0x40 != 0,
@@ -39,7 +39,11 @@ impl TextRequest {
             cmd_sn: CmdSn(bhs.u32(24)),
             exp_stat_sn: StatSn(bhs.u32(28)),
             data_len: bhs.data_len() as u32,
-        })
+        };
+        if request.last && request.continued {
+            return Err(Malformed("Text Request both final and continued"));
+        }
+        Ok(request)
     }
 
     /// Writes the header.
@@ -70,7 +74,7 @@ pub struct TextResponse {
     pub lun: Lun,
     /// Our tag.
     pub task: TaskTag,
-    /// To be copied into the next request; [`TransferTag::NONE`] exactly when `last`.
+    /// To be copied into the next request; [`TransferTag::NONE`] only with `last`.
     pub transfer: TransferTag,
     /// Counters.
     pub numbers: TargetNumbers,
@@ -93,6 +97,11 @@ impl TextResponse {
         };
         if response.last && response.continued {
             return Err(Malformed("Text Response both final and continued"));
+        }
+        if !response.last && response.transfer == TransferTag::NONE {
+            return Err(Malformed(
+                "Text Response that goes on without a transfer tag",
+            ));
         }
         Ok(response)
     }
