@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS data (SPC-5, 6.36): which ports serve the logical unit, and how well.
+//! REPORT TARGET PORT GROUPS data (SPC-5): which ports serve the logical unit, and how well.
 
 use core::time::Duration;
 

@@ -1,5 +1,5 @@
 //! What a block device can take in one command, and what it is made of: VPD pages B0h, B1h and B2h
-//! (SBC-4, 6.6).
+//! (SBC-4, vital product data parameters).
 
 use core::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 

@@ -1,4 +1,4 @@
-//! READ CAPACITY(16) data (SBC-4, 5.21.2).
+//! READ CAPACITY(16) data (SBC-4).
 
 use super::page::{BadPage, Page};
 

@@ -1,4 +1,4 @@
-//! Command descriptor blocks (SPC-5 section 6, SBC-4 section 5).
+//! Command descriptor blocks (SPC-5, SBC-4).
 //!
 //! Only 16-byte forms of the medium commands are built: they reach every LBA and every target of the last
 //! twenty years knows them.
@@ -162,7 +162,7 @@ impl fmt::Display for Cdb {
 /// Length of the parameter data that [`unmap_parameters`] writes, in bytes.
 pub const UNMAP_PARAMETERS_LEN: usize = 24;
 
-/// Writes the parameter data of an UNMAP of one range: header and one descriptor (SBC-4, 5.35).
+/// Writes the parameter data of an UNMAP of one range: header and one descriptor (SBC-4).
 ///
 /// # Panics
 /// If `out` is shorter than [`UNMAP_PARAMETERS_LEN`].

@@ -1,4 +1,4 @@
-//! Device identification, VPD page 83h (SPC-5, 7.7.6): the names of a logical unit and of the port that
+//! Device identification, VPD page 83h (SPC-5, vital product data parameters): the names of a logical unit and of the port that
 //! answered.
 
 use super::page::{BadPage, Page};

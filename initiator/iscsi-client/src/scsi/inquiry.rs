@@ -1,4 +1,4 @@
-//! Standard INQUIRY data (SPC-5, 6.6.2).
+//! Standard INQUIRY data (SPC-5, command INQUIRY).
 
 use super::page::{BadPage, Page, text};
 

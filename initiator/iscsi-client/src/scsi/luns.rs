@@ -1,4 +1,4 @@
-//! REPORT LUNS data (SPC-5, 6.32).
+//! REPORT LUNS data (SPC-5).
 
 use super::page::{BadPage, Page};
 use crate::wire::Lun;

@@ -26,6 +26,9 @@ mod verdict;
 mod vpd;
 mod wwid;
 
+#[cfg(test)]
+mod tests;
+
 pub use alua::{AluaState, PortGroup, PortGroups};
 pub use block_limits::{BlockLimits, Characteristics, Provisioning};
 pub use capacity::Capacity;

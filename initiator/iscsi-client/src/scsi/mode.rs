@@ -1,4 +1,4 @@
-//! MODE SENSE(10) data: header, caching page, control page (SPC-5, 7.5; SBC-4, 6.5).
+//! MODE SENSE(10) data: header, caching page, control page (SPC-5 and SBC-4, mode parameters).
 
 use super::page::{BadPage, Page};
 

@@ -1,8 +1,8 @@
 //! What the caller must do when a command has ended: one table for all of SCSI's ways to say no.
 //!
 //! The table is pure and knows neither paths nor time. It says what happened and whom to blame; how often and
-//! where to try again is the scheduler's. Sources: SPC-5 annex F, RFC 7143 11.4.7.2, and the behaviour of
-//! `scsi_check_sense()` in Linux where the standards leave a choice.
+//! where to try again is the scheduler's. Sources: SPC-5 (sense keys and additional sense codes), RFC 7143,
+//! 11.4.7.2, and the behaviour of `scsi_check_sense()` in Linux where the standards leave a choice.
 
 use core::fmt;
 

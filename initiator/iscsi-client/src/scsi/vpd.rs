@@ -1,5 +1,5 @@
 //! Vital product data: the common header, the list of pages (00h) and the serial number (80h)
-//! (SPC-5, 7.7). The other pages have files of their own.
+//! (SPC-5, vital product data parameters). The other pages have files of their own.
 
 use super::page::{BadPage, Page, text};
 
