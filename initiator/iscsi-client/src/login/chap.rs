@@ -179,3 +179,125 @@ fn base64(digits: &str) -> Option<Vec<u8>> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Computed with another implementation: H(2a, "our secret 42", 10 11 … 1f).
+    #[test]
+    fn responses() {
+        let challenge: [u8; 16] = core::array::from_fn(|i| 0x10 + i as u8);
+        for (algorithm, response) in [
+            (Algorithm::Md5, "0xc5eef47955c13d684ae69200373e0955"),
+            (
+                Algorithm::Sha1,
+                "0xe9c8476b6a41fc13c411cc7639fb01204cbde55b",
+            ),
+            (
+                Algorithm::Sha256,
+                "0xf8513398a3566aabdff100901a34ce41c0257352bd7f194aa62cd42a53aa5f57",
+            ),
+            (
+                Algorithm::Sha3_256,
+                "0xe1a4b136b4379a240811db5225d1d247c5820ff82f23dd70dc6eb1a6dfad8926",
+            ),
+        ] {
+            let computed = algorithm.response(0x2a, b"our secret 42", &challenge);
+            assert_eq!(encode(&computed), response);
+        }
+    }
+
+    #[test]
+    fn every_offer_has_md5_and_tgt_meets_it_before_seven() {
+        let numbers = |offer: &[Algorithm]| -> Vec<u8> {
+            offer.iter().map(|algorithm| algorithm.number()).collect()
+        };
+        assert_eq!(numbers(Algorithm::OFFER), [8, 6, 5, 7]);
+        assert_eq!(numbers(Algorithm::OFFER_MD5_ONLY), [5]);
+    }
+
+    #[test]
+    fn binary_values() {
+        for (text, bytes) in [
+            ("0x00ff", &[0x00, 0xff][..]),
+            ("0XaBc", &[0x0a, 0xbc]),
+            ("0x1", &[0x01]),
+            ("0bAP8=", &[0x00, 0xff]),
+            ("0BAP8", &[0x00, 0xff]),
+            ("0b+/+/", &[0xfb, 0xff, 0xbf]),
+            ("0bQQ==", &[0x41]),
+        ] {
+            assert_eq!(decode(text).as_deref(), Some(bytes), "{text}");
+        }
+        for wrong in [
+            "", "0", "0x", "0b", "00ff", "0xfg", "0x+1", "0b=", "0bA", "0bAAAAA", "0bQ===",
+            "0bQ=Q=", "0bA-_A", "é1",
+        ] {
+            assert_eq!(decode(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn binary_values_are_bounded() {
+        let hex = |bytes: usize| decode(&format!("0x{}", "ab".repeat(bytes)));
+        assert_eq!(hex(1024).map(|bytes| bytes.len()), Some(1024));
+        assert_eq!(hex(1025), None);
+        let base64 = |digits: usize| decode(&format!("0b{}", "A".repeat(digits)));
+        assert_eq!(base64(1366).map(|bytes| bytes.len()), Some(1024));
+        assert_eq!(base64(1367), None);
+        assert_eq!(base64(1368), None);
+    }
+
+    #[test]
+    fn the_target_is_judged() {
+        let question = |name: Option<&str>| Question {
+            algorithm: Algorithm::Md5,
+            identifier: 16,
+            challenge: core::array::from_fn(|i| i as u8),
+            secret: b"their secret 43".to_vec(),
+            our_secret: b"our secret 42".to_vec(),
+            name: name.map(str::to_owned),
+        };
+        let right = decode("0x61366981179c85b6fa050e3e3d95ce59").unwrap();
+        let reflected = decode("0x525cc2db0639d33e0cdece839af39b06").unwrap();
+        assert_eq!(question(None).judge("disk", &right), Ok(()));
+        assert_eq!(question(Some("disk")).judge("disk", &right), Ok(()));
+        assert!(
+            question(Some("disk"))
+                .judge("other", &right)
+                .unwrap_err()
+                .contains("name")
+        );
+        assert!(
+            question(None)
+                .judge("disk", &reflected)
+                .unwrap_err()
+                .contains("reflection")
+        );
+        assert!(question(None).judge("disk", &right[..15]).is_err());
+        assert!(question(None).judge("disk", &[]).is_err());
+        for bit in 0..right.len() * 8 {
+            let mut wrong = right.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert!(question(None).judge("disk", &wrong).is_err());
+        }
+        assert!(!format!("{:?}", question(None)).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(bytes in proptest::collection::vec(any::<u8>(), 1..1024)) {
+            prop_assert_eq!(decode(&encode(&bytes)), Some(bytes));
+        }
+
+        #[test]
+        fn any_text_is_a_value_or_none(text in "(0[xXbB])?[0-9a-zA-Z+/=é]{0,60}") {
+            if let Some(bytes) = decode(&text) {
+                prop_assert!(!bytes.is_empty());
+            }
+        }
+    }
+}

@@ -4,12 +4,21 @@
 //! byte stream, a socket or a clock; the session frames its PDUs and limits its time.
 
 mod chap;
+mod credentials;
 pub(crate) mod keys;
+mod name;
 mod negotiate;
 mod stages;
+mod status;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+
+pub use credentials::{InvalidCredentials, SECRET_LEN_MAX, SECRET_LEN_MIN, Whose};
+pub use name::{
+    InvalidName, NAME_LEN_MAX, check_initiator_name, check_target_name, generate_initiator_name,
+};
+pub use status::Retry;
 
 use chap::Algorithm;
 use negotiate::Negotiation;

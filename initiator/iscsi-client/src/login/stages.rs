@@ -311,7 +311,6 @@ pub(crate) enum ProofSent {
 impl ProofSent {
     fn handle(self, context: &mut Context, reply: &Reply<'_>) -> Result<Step, LoginFailure> {
         let mut security = SecurityKeys::read(context, reply)?;
-        let text = context.negotiation.take_answers();
         let stage = match (self, security.name.take(), security.response.take()) {
             (ProofSent::AwaitingTheirs(question), Some(name), Some(response)) => {
                 let response =
@@ -331,15 +330,14 @@ impl ProofSent {
         security.expect_nothing_left()?;
         match (stage, reply.moves_on) {
             (ProofSent::Settled(authentication), true) => {
-                let step = Operational::enter(context, authentication);
-                Ok(step.after(text))
+                Ok(Operational::enter(context, authentication))
             }
             (ProofSent::AwaitingTheirs(_), true) => Err(LoginFailure::TargetNotAuthenticated(
                 "it went on without proving who it is",
             )),
             (stage, false) => Ok(Step::Say {
                 transit: Some(Stage::Operational),
-                text,
+                text: context.negotiation.take_answers(),
                 next: State::ProofSent(stage),
             }),
         }
@@ -392,27 +390,6 @@ impl Operational {
             .negotiation
             .finish(reply.tsih, self.authentication)?;
         Ok(Step::Done(Box::new(negotiated)))
-    }
-}
-
-impl Step {
-    /// The same step with `text` said first.
-    fn after(self, mut first: Text) -> Step {
-        match self {
-            Step::Say {
-                transit,
-                text,
-                next,
-            } => {
-                first.append(&text);
-                Step::Say {
-                    transit,
-                    text: first,
-                    next,
-                }
-            }
-            done => done,
-        }
     }
 }
 

@@ -77,10 +77,6 @@ impl Collector {
     pub(crate) fn take(&mut self) -> Vec<u8> {
         core::mem::take(&mut self.0)
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// A text under construction.
@@ -95,10 +91,6 @@ impl Text {
         self.0.push(b'=');
         self.0.extend_from_slice(value.as_bytes());
         self.0.push(0);
-    }
-
-    pub(crate) fn append(&mut self, other: &Text) {
-        self.0.extend_from_slice(&other.0);
     }
 }
 
@@ -180,7 +172,7 @@ mod tests {
             }
         }
         assert_eq!(collector.take(), whole);
-        assert!(collector.is_empty());
+        assert_eq!(collector.take(), b"");
     }
 
     #[test]
