@@ -6,10 +6,12 @@
 //! - [`wire`]: PDUs, digests, sequence numbers.
 //! - [`scsi`]: commands and what their answers mean.
 //! - [`login`]: negotiation and CHAP.
+//! - [`discovery`]: what a portal offers, and the names of portals.
 //! - [`session`]: one connection from login to its end.
 //! - [`memory`], [`outgoing`], [`time`]: the borders to the runtime.
 #![forbid(unsafe_code)]
 
+pub mod discovery;
 pub mod login;
 pub mod memory;
 pub mod outgoing;

@@ -109,3 +109,93 @@ impl AsyncMessage {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn vectors() {
+        let table = [
+            (AsyncEvent::Scsi, [0x0000_0000, 0x0000_0000]),
+            (
+                AsyncEvent::LogoutRequested { seconds: 0x0304 },
+                [0x0100_0000, 0x0000_0304],
+            ),
+            (
+                AsyncEvent::ConnectionDrop {
+                    cid: 0x0102,
+                    time2wait: 0x0304,
+                },
+                [0x0200_0102, 0x0304_0000],
+            ),
+            (
+                AsyncEvent::SessionDrop { time2wait: 0x0304 },
+                [0x0300_0000, 0x0304_0000],
+            ),
+            (
+                AsyncEvent::Renegotiate { seconds: 0x0304 },
+                [0x0400_0000, 0x0000_0304],
+            ),
+            (AsyncEvent::TasksTerminated, [0x0500_0000, 0]),
+            (
+                AsyncEvent::Vendor {
+                    event: 0xf8,
+                    code: 0x77,
+                },
+                [0xf877_0000, 0],
+            ),
+            (AsyncEvent::Unknown(6), [0x0600_0000, 0]),
+            (AsyncEvent::Unknown(0xf7), [0xf700_0000, 0]),
+        ];
+        for (event, [word9, word10]) in table {
+            let message = AsyncMessage {
+                lun: LUN,
+                numbers: NUMBERS,
+                event,
+                data_len: 20,
+            };
+            #[rustfmt::skip]
+            let bhs = header([
+                0x3280_0000, 20, 0x4041_4243, 0x4445_4647, 0xffff_ffff, 0, 0x5151_5151,
+                0xecec_ecec, 0x3c3c_3c3c, word9, word10, 0,
+            ]);
+            assert_eq!(message.emit(), bhs, "{event:?}");
+            assert_eq!(AsyncMessage::parse(&bhs), Ok(message));
+        }
+    }
+
+    #[test]
+    fn parameters_of_other_events_are_ignored() {
+        let mut bhs = Bhs::new(Opcode::AsyncMessage);
+        for at in 37..44 {
+            bhs.put_u8(at, 0xff);
+        }
+        bhs.put_u8(36, 3);
+        let event = AsyncMessage::parse(&bhs).map(|it| it.event);
+        assert_eq!(event, Ok(AsyncEvent::SessionDrop { time2wait: 0xffff }));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            code: u8, vendor: u8, first: u16, second: u16, lun in lun(), numbers in numbers(),
+            data_len in data_len(),
+        ) {
+            let event = match code {
+                0 => AsyncEvent::Scsi,
+                1 => AsyncEvent::LogoutRequested { seconds: first },
+                2 => AsyncEvent::ConnectionDrop { cid: first, time2wait: second },
+                3 => AsyncEvent::SessionDrop { time2wait: first },
+                4 => AsyncEvent::Renegotiate { seconds: first },
+                5 => AsyncEvent::TasksTerminated,
+                248.. => AsyncEvent::Vendor { event: code, code: vendor },
+                _ => AsyncEvent::Unknown(code),
+            };
+            let message = AsyncMessage { lun, numbers, event, data_len };
+            prop_assert_eq!(AsyncMessage::parse(&message.emit()), Ok(message));
+        }
+    }
+}

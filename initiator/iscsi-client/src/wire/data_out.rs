@@ -53,3 +53,49 @@ impl DataOut {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const DATA: DataOut = DataOut {
+        last: true,
+        lun: LUN,
+        task: TaskTag(0x1111_1111),
+        transfer: TransferTag(0x7777_7777),
+        exp_stat_sn: StatSn(0xeeee_eeee),
+        data_sn: DataSn(0xdddd_dddd),
+        offset: 0x0f0f_0f0f,
+        data_len: 0xff_fffe,
+    };
+
+    #[test]
+    fn vector() {
+        #[rustfmt::skip]
+        let bhs = header([
+            0x0580_0000, 0x00ff_fffe, 0x4041_4243, 0x4445_4647, 0x1111_1111, 0x7777_7777, 0,
+            0xeeee_eeee, 0, 0xdddd_dddd, 0x0f0f_0f0f, 0,
+        ]);
+        assert_eq!(DATA.emit(), bhs);
+        assert_eq!(DataOut::parse(&bhs), Ok(DATA));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(last: bool, lun in lun(), words: [u32; 5], data_len in data_len()) {
+            let data = DataOut {
+                last,
+                lun,
+                task: TaskTag(words[0]),
+                transfer: TransferTag(words[1]),
+                exp_stat_sn: StatSn(words[2]),
+                data_sn: DataSn(words[3]),
+                offset: words[4],
+                data_len,
+            };
+            prop_assert_eq!(DataOut::parse(&data.emit()), Ok(data));
+        }
+    }
+}

@@ -196,3 +196,125 @@ fn flags(transit: Option<Stage>, continued: bool, stage: Stage) -> u8 {
     let continued = if continued { 0x40 } else { 0 };
     transit | continued | (stage.bits() << 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const ISID: Isid = Isid([0x80, 0x81, 0x82, 0x83, 0x84, 0x85]);
+    const REQUEST: LoginRequest = LoginRequest {
+        transit: Some(Stage::FullFeature),
+        continued: false,
+        stage: Stage::Operational,
+        isid: ISID,
+        tsih: Tsih(0x9a9b),
+        task: TaskTag(0x1111_1111),
+        cid: 0x0c1d,
+        cmd_sn: CmdSn(0xcccc_cccc),
+        exp_stat_sn: StatSn(0xeeee_eeee),
+        data_len: 300,
+    };
+    const RESPONSE: LoginResponse = LoginResponse {
+        transit: Some(Stage::Operational),
+        continued: false,
+        stage: Stage::Security,
+        version_max: 1,
+        version_active: 0,
+        isid: ISID,
+        tsih: Tsih(0x9a9b),
+        task: TaskTag(0x1111_1111),
+        numbers: NUMBERS,
+        status: LoginStatus::SUCCESS,
+        data_len: 300,
+    };
+
+    #[test]
+    fn vectors() {
+        #[rustfmt::skip]
+        let request = header([
+            0x4387_0000, 300, 0x8081_8283, 0x8485_9a9b, 0x1111_1111, 0x0c1d_0000, 0xcccc_cccc,
+            0xeeee_eeee, 0, 0, 0, 0,
+        ]);
+        assert_eq!(REQUEST.emit(), request);
+        assert_eq!(LoginRequest::parse(&request), Ok(REQUEST));
+        #[rustfmt::skip]
+        let response = header([
+            0x2381_0100, 300, 0x8081_8283, 0x8485_9a9b, 0x1111_1111, 0, 0x5151_5151, 0xecec_ecec,
+            0x3c3c_3c3c, 0, 0, 0,
+        ]);
+        assert_eq!(RESPONSE.emit(), response);
+        assert_eq!(LoginResponse::parse(&response), Ok(RESPONSE));
+    }
+
+    #[test]
+    fn a_refusal_is_read_whatever_its_stage_bits() {
+        let mut bhs = RESPONSE.emit();
+        bhs.put_u8(1, 0x8a);
+        assert_eq!(LoginResponse::parse(&bhs), Err(Malformed("login stage 2")));
+        bhs.put_u8(36, 2);
+        bhs.put_u8(37, 3);
+        let status = LoginResponse::parse(&bhs).map(|it| it.status);
+        assert_eq!(
+            status,
+            Ok(LoginStatus {
+                class: 2,
+                detail: 3
+            })
+        );
+    }
+
+    #[test]
+    fn next_stage_without_transit_is_reserved() {
+        let mut bhs = RESPONSE.emit();
+        bhs.put_u8(1, 0x06);
+        let parsed = LoginResponse::parse(&bhs).unwrap();
+        assert_eq!((parsed.transit, parsed.stage), (None, Stage::Operational));
+    }
+
+    fn stage() -> impl Strategy<Value = Stage> {
+        prop_oneof![
+            Just(Stage::Security),
+            Just(Stage::Operational),
+            Just(Stage::FullFeature)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            transit in proptest::option::of(stage()), continued: bool, stage in stage(),
+            isid: [u8; 6], halves: [u16; 2], words: [u32; 3], bytes: [u8; 4], numbers in numbers(),
+            data_len in data_len(),
+        ) {
+            let request = LoginRequest {
+                transit,
+                continued,
+                stage,
+                isid: Isid(isid),
+                tsih: Tsih(halves[0]),
+                task: TaskTag(words[0]),
+                cid: halves[1],
+                cmd_sn: CmdSn(words[1]),
+                exp_stat_sn: StatSn(words[2]),
+                data_len,
+            };
+            prop_assert_eq!(LoginRequest::parse(&request.emit()), Ok(request));
+            let response = LoginResponse {
+                transit,
+                continued,
+                stage,
+                version_max: bytes[0],
+                version_active: bytes[1],
+                isid: Isid(isid),
+                tsih: Tsih(halves[0]),
+                task: TaskTag(words[0]),
+                numbers,
+                status: LoginStatus { class: bytes[2], detail: bytes[3] },
+                data_len,
+            };
+            prop_assert_eq!(LoginResponse::parse(&response.emit()), Ok(response));
+        }
+    }
+}

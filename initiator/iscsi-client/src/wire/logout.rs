@@ -105,3 +105,81 @@ impl LogoutResponse {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const REQUEST: LogoutRequest = LogoutRequest {
+        immediate: true,
+        reason: LogoutReason::CloseConnection,
+        task: TaskTag(0x1111_1111),
+        cid: 0x0c1d,
+        cmd_sn: CmdSn(0xcccc_cccc),
+        exp_stat_sn: StatSn(0xeeee_eeee),
+    };
+    const RESPONSE: LogoutResponse = LogoutResponse {
+        response: 3,
+        task: TaskTag(0x1111_1111),
+        numbers: NUMBERS,
+        time2wait: 0x0102,
+        time2retain: 0x0304,
+    };
+
+    #[test]
+    fn vectors() {
+        #[rustfmt::skip]
+        let request = header([
+            0x4681_0000, 0, 0, 0, 0x1111_1111, 0x0c1d_0000, 0xcccc_cccc, 0xeeee_eeee, 0, 0, 0, 0,
+        ]);
+        assert_eq!(REQUEST.emit(), request);
+        assert_eq!(LogoutRequest::parse(&request), Ok(REQUEST));
+        #[rustfmt::skip]
+        let response = header([
+            0x2680_0300, 0, 0, 0, 0x1111_1111, 0, 0x5151_5151, 0xecec_ecec, 0x3c3c_3c3c, 0,
+            0x0102_0304, 0,
+        ]);
+        assert_eq!(RESPONSE.emit(), response);
+        assert_eq!(LogoutResponse::parse(&response), Ok(RESPONSE));
+    }
+
+    #[test]
+    fn reasons() {
+        let reason = |byte| {
+            let mut bhs = REQUEST.emit();
+            bhs.put_u8(1, byte);
+            LogoutRequest::parse(&bhs).map(|it| it.reason)
+        };
+        assert_eq!(reason(0x80), Ok(LogoutReason::CloseSession));
+        assert_eq!(reason(0x81), Ok(LogoutReason::CloseConnection));
+        assert_eq!(reason(0x82), Err(Malformed("logout reason")));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            immediate: bool, session: bool, words: [u32; 3], cid: u16, response: u8,
+            numbers in numbers(), times: [u16; 2],
+        ) {
+            let request = LogoutRequest {
+                immediate,
+                reason: if session { LogoutReason::CloseSession } else { LogoutReason::CloseConnection },
+                task: TaskTag(words[0]),
+                cid,
+                cmd_sn: CmdSn(words[1]),
+                exp_stat_sn: StatSn(words[2]),
+            };
+            prop_assert_eq!(LogoutRequest::parse(&request.emit()), Ok(request));
+            let response = LogoutResponse {
+                response,
+                task: TaskTag(words[0]),
+                numbers,
+                time2wait: times[0],
+                time2retain: times[1],
+            };
+            prop_assert_eq!(LogoutResponse::parse(&response.emit()), Ok(response));
+        }
+    }
+}

@@ -23,6 +23,11 @@ mod scsi_response;
 mod task_management;
 mod text;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
 pub use async_message::{AsyncEvent, AsyncMessage};
 pub use bhs::{AHS_LEN_MAX, BHS_LEN, Bhs, Malformed, Opcode, padding};
 pub use data_in::{DataIn, DataInStatus};

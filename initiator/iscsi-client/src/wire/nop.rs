@@ -97,3 +97,83 @@ impl NopIn {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const OUT: NopOut = NopOut {
+        immediate: true,
+        lun: LUN,
+        task: TaskTag::NONE,
+        transfer: TransferTag(0x7777_7777),
+        cmd_sn: CmdSn(0xcccc_cccc),
+        exp_stat_sn: StatSn(0xeeee_eeee),
+        data_len: 0x01_0203,
+    };
+    const IN: NopIn = NopIn {
+        lun: LUN,
+        task: TaskTag::NONE,
+        transfer: TransferTag(0),
+        numbers: NUMBERS,
+        data_len: 5,
+    };
+
+    #[test]
+    fn vectors() {
+        #[rustfmt::skip]
+        let out = header([
+            0x4080_0000, 0x0001_0203, 0x4041_4243, 0x4445_4647, 0xffff_ffff, 0x7777_7777,
+            0xcccc_cccc, 0xeeee_eeee, 0, 0, 0, 0,
+        ]);
+        assert_eq!(OUT.emit(), out);
+        assert_eq!(NopOut::parse(&out), Ok(OUT));
+        #[rustfmt::skip]
+        let in_ = header([
+            0x2080_0000, 5, 0x4041_4243, 0x4445_4647, 0xffff_ffff, 0,
+            0x5151_5151, 0xecec_ecec, 0x3c3c_3c3c, 0, 0, 0,
+        ]);
+        assert_eq!(IN.emit(), in_);
+        assert_eq!(NopIn::parse(&in_), Ok(IN));
+    }
+
+    #[test]
+    fn an_answer_that_asks() {
+        let both = NopIn {
+            task: TaskTag(1),
+            ..IN
+        };
+        assert_eq!(
+            NopIn::parse(&both.emit()),
+            Err(Malformed("NOP-In that both answers and asks"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            immediate: bool, lun in lun(), task: u32, transfer: u32, counters: [u32; 2],
+            numbers in numbers(), data_len in data_len(), answers: bool,
+        ) {
+            let out = NopOut {
+                immediate,
+                lun,
+                task: TaskTag(task),
+                transfer: TransferTag(transfer),
+                cmd_sn: CmdSn(counters[0]),
+                exp_stat_sn: StatSn(counters[1]),
+                data_len,
+            };
+            prop_assert_eq!(NopOut::parse(&out.emit()), Ok(out));
+            let (task, transfer) = if answers {
+                (TaskTag(task), TransferTag::NONE)
+            } else {
+                (TaskTag::NONE, TransferTag(transfer))
+            };
+            let in_ = NopIn { lun, task, transfer, numbers, data_len };
+            prop_assert_eq!(NopIn::parse(&in_.emit()), Ok(in_));
+        }
+    }
+}

@@ -91,3 +91,52 @@ impl Reject {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn vectors() {
+        let table = [
+            (0x02, RejectReason::DataDigestError),
+            (0x03, RejectReason::SnackReject),
+            (0x04, RejectReason::ProtocolError),
+            (0x05, RejectReason::CommandNotSupported),
+            (0x06, RejectReason::TooManyImmediateCommands),
+            (0x07, RejectReason::TaskInProgress),
+            (0x08, RejectReason::InvalidDataAck),
+            (0x09, RejectReason::InvalidPduField),
+            (0x0a, RejectReason::OutOfTransferTags),
+            (0x0b, RejectReason::NegotiationReset),
+            (0x0c, RejectReason::WaitingForLogout),
+            (0x0d, RejectReason::Unknown(0x0d)),
+        ];
+        for (code, reason) in table {
+            let reject = Reject {
+                reason,
+                numbers: NUMBERS,
+                data_len: 48,
+            };
+            #[rustfmt::skip]
+            let bhs = header([
+                0x3f80_0000 | code << 8, 48, 0, 0, 0xffff_ffff, 0, 0x5151_5151, 0xecec_ecec,
+                0x3c3c_3c3c, 0, 0, 0,
+            ]);
+            assert_eq!(reject.emit(), bhs, "{reason:?}");
+            assert_eq!(Reject::parse(&bhs), Ok(reject));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(code: u8, numbers in numbers(), data_len in data_len()) {
+            let reject = Reject { reason: RejectReason::from_byte(code), numbers, data_len };
+            let bhs = reject.emit();
+            prop_assert_eq!(bhs.u8(2), code);
+            prop_assert_eq!(Reject::parse(&bhs), Ok(reject));
+        }
+    }
+}

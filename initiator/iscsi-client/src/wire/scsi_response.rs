@@ -83,3 +83,72 @@ impl ScsiResponse {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const RESPONSE: ScsiResponse = ScsiResponse {
+        response: 0x00,
+        status: 0x02,
+        task: TaskTag(0x1111_1111),
+        numbers: NUMBERS,
+        exp_data_sn: 0xdddd_dddd,
+        residual: Residual::Underflow(0x0000_1234),
+        data_len: 20,
+    };
+
+    #[test]
+    fn vector() {
+        #[rustfmt::skip]
+        let bhs = header([
+            0x2182_0002, 20, 0, 0, 0x1111_1111, 0, 0x5151_5151, 0xecec_ecec, 0x3c3c_3c3c,
+            0xdddd_dddd, 0, 0x0000_1234,
+        ]);
+        assert_eq!(RESPONSE.emit(), bhs);
+        assert_eq!(ScsiResponse::parse(&bhs), Ok(RESPONSE));
+    }
+
+    #[test]
+    fn residuals() {
+        let residual = |flags| {
+            let mut bhs = RESPONSE.emit();
+            bhs.put_u8(1, flags);
+            ScsiResponse::parse(&bhs).map(|it| it.residual)
+        };
+        assert_eq!(residual(0x80), Ok(Residual::None));
+        assert_eq!(residual(0x82), Ok(Residual::Underflow(0x1234)));
+        assert_eq!(residual(0x84), Ok(Residual::Overflow(0x1234)));
+        assert_eq!(
+            residual(0x86),
+            Err(Malformed("residual both over and under"))
+        );
+        // The bidirectional read residual is none of ours.
+        assert_eq!(residual(0x98), Ok(Residual::None));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            response: u8, status: u8, task: u32, numbers in numbers(), exp_data_sn: u32,
+            kind in 0_u8..3, count: u32, data_len in data_len(),
+        ) {
+            let response = ScsiResponse {
+                response,
+                status,
+                task: TaskTag(task),
+                numbers,
+                exp_data_sn,
+                residual: match kind {
+                    0 => Residual::None,
+                    1 => Residual::Underflow(count),
+                    _ => Residual::Overflow(count),
+                },
+                data_len,
+            };
+            prop_assert_eq!(ScsiResponse::parse(&response.emit()), Ok(response));
+        }
+    }
+}

@@ -109,3 +109,82 @@ impl TaskManagementResponse {
         bhs
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::*;
+    use super::*;
+    use proptest::prelude::*;
+
+    const REQUEST: TaskManagementRequest = TaskManagementRequest {
+        immediate: true,
+        function: TaskManagementFunction::AbortTask,
+        lun: LUN,
+        task: TaskTag(0x1111_1111),
+        referenced: TaskTag(0x2222_2222),
+        cmd_sn: CmdSn(0xcccc_cccc),
+        exp_stat_sn: StatSn(0xeeee_eeee),
+        ref_cmd_sn: CmdSn(0x4444_4444),
+    };
+    const RESPONSE: TaskManagementResponse = TaskManagementResponse {
+        response: 5,
+        task: TaskTag(0x1111_1111),
+        numbers: NUMBERS,
+    };
+
+    #[test]
+    fn vectors() {
+        #[rustfmt::skip]
+        let request = header([
+            0x4281_0000, 0, 0x4041_4243, 0x4445_4647, 0x1111_1111, 0x2222_2222, 0xcccc_cccc,
+            0xeeee_eeee, 0x4444_4444, 0, 0, 0,
+        ]);
+        assert_eq!(REQUEST.emit(), request);
+        assert_eq!(TaskManagementRequest::parse(&request), Ok(REQUEST));
+        #[rustfmt::skip]
+        let response = header([
+            0x2280_0500, 0, 0, 0, 0x1111_1111, 0, 0x5151_5151, 0xecec_ecec, 0x3c3c_3c3c, 0, 0, 0,
+        ]);
+        assert_eq!(RESPONSE.emit(), response);
+        assert_eq!(TaskManagementResponse::parse(&response), Ok(RESPONSE));
+    }
+
+    #[test]
+    fn functions() {
+        let function = |byte| {
+            let mut bhs = REQUEST.emit();
+            bhs.put_u8(1, byte);
+            TaskManagementRequest::parse(&bhs).map(|it| it.function)
+        };
+        assert_eq!(function(0x81), Ok(TaskManagementFunction::AbortTask));
+        assert_eq!(function(0x82), Ok(TaskManagementFunction::AbortTaskSet));
+        assert_eq!(function(0x85), Ok(TaskManagementFunction::LogicalUnitReset));
+        assert_eq!(function(0x88), Err(Malformed("task management function")));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            immediate: bool, function in 0_usize..3, lun in lun(), words: [u32; 5], response: u8,
+            numbers in numbers(),
+        ) {
+            let request = TaskManagementRequest {
+                immediate,
+                function: [
+                    TaskManagementFunction::AbortTask,
+                    TaskManagementFunction::AbortTaskSet,
+                    TaskManagementFunction::LogicalUnitReset,
+                ][function],
+                lun,
+                task: TaskTag(words[0]),
+                referenced: TaskTag(words[1]),
+                cmd_sn: CmdSn(words[2]),
+                exp_stat_sn: StatSn(words[3]),
+                ref_cmd_sn: CmdSn(words[4]),
+            };
+            prop_assert_eq!(TaskManagementRequest::parse(&request.emit()), Ok(request));
+            let response = TaskManagementResponse { response, task: TaskTag(words[0]), numbers };
+            prop_assert_eq!(TaskManagementResponse::parse(&response.emit()), Ok(response));
+        }
+    }
+}
