@@ -1,2 +1,4 @@
 //! The program: command line, daemon and the data-plane turn.
 #![forbid(unsafe_code)]
+
+pub mod queue;

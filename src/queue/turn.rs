@@ -1,0 +1,304 @@
+//! The turn: the only loop in the data plane.
+//!
+//! Ring events go into the volume, the volume's wishes go onto the ring, and one system call serves the block
+//! device and every socket. Nothing here decides; nothing here allocates, locks or formats per request.
+
+use std::io;
+use std::net::SocketAddr;
+
+use iscsi_client::outgoing::{Outgoing, Piece};
+use iscsi_client::session::Want;
+use iscsi_client::time::Instant;
+use multipath::volume::LINKS_MAX;
+use multipath::{
+    CloseHow, IoError, LinkId, Note, Operation, Output, PathConfig, PathId, Request, Tag, Volume,
+};
+use ublk_dev::{BlockOp, BlockRequest, Close, Errno, Event, Into, Ring, Slots, SocketOptions};
+
+use super::memory::TagMemory;
+
+/// Data-In shorter than this is copied out of the staging buffer; longer stretches are received in place. A receive
+/// of its own costs a system call's worth of work, a copy of 16 KiB about as much.
+const IN_PLACE_MIN: u32 = 16 * 1024;
+
+/// Payload bytes of one gathered send. A small command never waits behind more than this.
+const SEND_BYTES_MAX: usize = 1 << 20;
+
+/// Pieces of one gathered send; below the kernel's limit of 1024 I/O vectors.
+const SEND_PIECES_MAX: usize = 256;
+
+/// Where answered requests go: to the kernel's block layer, or to a test.
+pub trait Front {
+    /// A request has ended, and nothing can touch its buffer any more.
+    fn answer(&mut self, ring: &mut Ring, slots: &mut Slots, tag: Tag, result: Result<(), Errno>);
+}
+
+/// Answers to the ublk driver.
+pub struct Device;
+
+impl Front for Device {
+    fn answer(&mut self, ring: &mut Ring, slots: &mut Slots, tag: Tag, result: Result<(), Errno>) {
+        ring.commit(ublk_dev::Tag(tag.0), result, slots);
+    }
+}
+
+/// What a turn found that its owner must act on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Mail may be waiting.
+    pub wake: bool,
+    /// The block device has stopped: no request will come any more.
+    pub device_stopped: bool,
+}
+
+/// A queue's ring, buffers and volume, and what the turn carries from one call to the next.
+pub struct Turn {
+    ring: Ring,
+    slots: Slots,
+    volume: Volume,
+    /// log2 of the logical block length.
+    block_shift: u32,
+    /// Interface of each path, for the sockets to its portal.
+    interfaces: Vec<Option<String>>,
+    pieces: Vec<Piece>,
+    vectors: Vec<ublk_dev::Piece>,
+}
+
+impl Turn {
+    /// Joins the three, which were made for the same depth. `block_len` is the LUN's, a power of two.
+    pub fn new(ring: Ring, slots: Slots, volume: Volume, block_len: u32) -> Self {
+        assert!(
+            block_len.is_power_of_two() && block_len >= 512,
+            "block length {block_len}"
+        );
+        Self {
+            ring,
+            slots,
+            volume,
+            block_shift: block_len.trailing_zeros(),
+            interfaces: vec![None; multipath::volume::PATHS_MAX],
+            pieces: Vec::with_capacity(SEND_PIECES_MAX),
+            vectors: Vec::with_capacity(SEND_PIECES_MAX),
+        }
+    }
+
+    /// The volume, for orders and for `status`.
+    pub fn volume(&mut self) -> &mut Volume {
+        &mut self.volume
+    }
+
+    /// The queue's buffers.
+    pub fn slots(&mut self) -> &mut Slots {
+        &mut self.slots
+    }
+
+    /// The present time, as of the last wait.
+    pub fn now(&self) -> Instant {
+        Instant::from_nanos(self.ring.now())
+    }
+
+    /// Adds a path, whose sockets will be bound to its interface.
+    pub fn add_path(&mut self, path: PathConfig) -> Option<PathId> {
+        let interface = path.interface.clone();
+        let id = self.volume.add_path(self.now(), path)?;
+        self.interfaces[usize::from(id.0)] = interface;
+        Some(id)
+    }
+
+    /// Hands in a request that does not come from the ring.
+    pub fn submit(&mut self, front: &mut impl Front, request: BlockRequest) {
+        let now = self.now();
+        self.request(now, front, request);
+    }
+
+    /// Everything that can be done without waiting.
+    pub fn work(&mut self, front: &mut impl Front, note: &mut impl FnMut(Note)) -> Found {
+        let now = self.now();
+        let mut found = Found::default();
+        while let Some(event) = self.ring.next() {
+            self.event(now, front, event, &mut found);
+        }
+        self.volume.handle_timeout(now);
+        self.perform(front, note);
+        self.transmit(now);
+        // Filling a send can end a session: its close must not wait for the next event.
+        self.perform(front, note);
+        self.receive();
+        found
+    }
+
+    /// Submits what was prepared and waits for the next event, the volume's next timer or `until`.
+    pub fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let timer = self.volume.poll_timeout();
+        let until = match (timer, until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, other) => one.or(other),
+        };
+        self.ring.submit_and_wait(until.map(Instant::nanos))
+    }
+
+    fn event(&mut self, now: Instant, front: &mut impl Front, event: Event, found: &mut Found) {
+        match event {
+            Event::Request(request) => self.request(now, front, request),
+            Event::Received { link, .. } => {
+                let bytes = self.ring.staged(link);
+                self.volume
+                    .receive(now, ours(link), bytes, &mut TagMemory(&mut self.slots));
+            }
+            Event::Placed { link, len } => {
+                let memory = &mut TagMemory(&mut self.slots);
+                self.volume.received_in_place(now, ours(link), len, memory);
+            }
+            // The link's sender is idle again; `transmit` asks every idle sender.
+            Event::Sent { .. } => {}
+            Event::Connected { link } => {
+                let mut entropy = [0; 32];
+                // Without randomness a mutual CHAP challenge could be foreseen. The kernel's generator fails only
+                // before it is seeded, long before a network is up.
+                getrandom::fill(&mut entropy).expect("the kernel's random generator works");
+                self.volume.connected(now, ours(link), entropy);
+            }
+            Event::Lost { link, why } => {
+                self.volume.lost(now, ours(link), &why.to_string());
+            }
+            Event::Wake => found.wake = true,
+            Event::DeviceStopped => found.device_stopped = true,
+        }
+    }
+
+    fn request(&mut self, now: Instant, front: &mut impl Front, request: BlockRequest) {
+        let tag = Tag(request.tag.0);
+        let operation = match request.op {
+            BlockOp::Read => Operation::Read,
+            BlockOp::Write => Operation::Write,
+            BlockOp::Flush => Operation::Flush,
+            BlockOp::Discard => Operation::Discard,
+            BlockOp::WriteZeroes { unmap } => Operation::WriteZeroes { may_unmap: unmap },
+        };
+        let shift = self.block_shift - 9;
+        let aligned = |sectors: u64| sectors & ((1 << shift) - 1) == 0;
+        let (lba, blocks) = match operation {
+            // A flush has no range: the driver hands out all ones as its start.
+            Operation::Flush => (0, 0),
+            _ if !aligned(request.start_sector) || !aligned(request.sectors.into()) => {
+                // The limits that the device was made with exclude this.
+                let (ring, slots) = (&mut self.ring, &mut self.slots);
+                return front.answer(ring, slots, tag, Err(Errno::NOT_SUPPORTED));
+            }
+            _ => (request.start_sector >> shift, request.sectors >> shift),
+        };
+        self.volume.submit(
+            now,
+            Request {
+                tag,
+                operation,
+                lba,
+                blocks,
+                fua: request.fua,
+            },
+        );
+    }
+
+    fn perform(&mut self, front: &mut impl Front, note: &mut impl FnMut(Note)) {
+        while let Some(output) = self.volume.poll_output() {
+            match output {
+                Output::Complete { tag, result } => {
+                    let (ring, slots) = (&mut self.ring, &mut self.slots);
+                    front.answer(ring, slots, tag, result.map_err(errno));
+                }
+                Output::Connect { link, to, path } => self.connect(link, to, path),
+                Output::Close { link, how } => {
+                    let how = match how {
+                        CloseHow::Abort => Close::Abort,
+                        CloseHow::Orderly => Close::Orderly,
+                    };
+                    self.ring.close(theirs(link), how);
+                }
+                Output::Note(text) => note(text),
+            }
+        }
+    }
+
+    fn connect(&mut self, link: LinkId, to: SocketAddr, path: PathId) {
+        let options = SocketOptions {
+            interface: self.interfaces[usize::from(path.0)].clone(),
+            ..SocketOptions::default()
+        };
+        self.ring.connect(theirs(link), to, &options);
+    }
+
+    /// One gathered send for each link whose sender is idle.
+    fn transmit(&mut self, now: Instant) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            let Some(head) = self.ring.head(theirs(link)) else {
+                continue;
+            };
+            let mut out = Outgoing::new(head, &mut self.pieces, SEND_BYTES_MAX);
+            self.volume
+                .poll_transmit(now, link, &mut TagMemory(&mut self.slots), &mut out);
+            if self.pieces.is_empty() {
+                continue;
+            }
+            self.vectors.clear();
+            self.vectors
+                .extend(self.pieces.iter().map(|piece| match *piece {
+                    Piece::Head { start, len } => ublk_dev::Piece::Head { start, len },
+                    Piece::Payload {
+                        buffer,
+                        offset,
+                        len,
+                    } => ublk_dev::Piece::Payload {
+                        buffer: ublk_dev::BufferId(buffer.0),
+                        offset,
+                        len,
+                    },
+                }));
+            self.ring.send(theirs(link), &self.vectors, &self.slots);
+        }
+    }
+
+    /// One receive for each link that has none.
+    fn receive(&mut self) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if !self.ring.connected(theirs(link)) || self.ring.receive_armed(theirs(link)) {
+                continue;
+            }
+            let into = match self.volume.want(link) {
+                Want::Payload {
+                    buffer,
+                    offset,
+                    len,
+                } if len >= IN_PLACE_MIN => Into::Buffer {
+                    buffer: ublk_dev::BufferId(buffer.0),
+                    offset,
+                    len,
+                },
+                Want::Payload { .. } | Want::Stream => Into::Staging,
+                Want::Nothing => continue,
+            };
+            self.ring.receive(theirs(link), into, &mut self.slots);
+        }
+    }
+}
+
+fn ours(link: ublk_dev::LinkId) -> LinkId {
+    LinkId(link.0)
+}
+
+fn theirs(link: LinkId) -> ublk_dev::LinkId {
+    ublk_dev::LinkId(link.0)
+}
+
+/// What the block layer understands. The numbers are those that the kernel maps to block status codes.
+fn errno(error: IoError) -> Errno {
+    match error {
+        IoError::Io => Errno::IO,
+        IoError::NoSpace => Errno::NO_SPACE,
+        IoError::Reserved => Errno::RESERVATION,
+        IoError::ReadOnly => Errno::IO,
+        IoError::NotSupported => Errno::NOT_SUPPORTED,
+        IoError::Medium => Errno::NO_DATA,
+    }
+}

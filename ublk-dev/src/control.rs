@@ -1,0 +1,634 @@
+//! Adds, starts, stops and deletes the block device. Every step has a time limit.
+//!
+//! The driver handles control commands under one lock, and a wedged command holds its thread for ever, so
+//! each device has a control thread: it owns libublk's objects (bound to one thread anyway) and takes orders. An
+//! order that is not answered in time is given up with an error that names it; the thread stays behind.
+//!
+//! libublk's queue code is never used, only its control object and its open character device. Its state files
+//! under `/run` are not written: they hold what its queue threads report, and there are none.
+//!
+//! The device is in copy mode and has no recovery flag: if this process dies, IO fails with EIO, the disk goes,
+//! and the device id stays until [`remove_leftover`]. Devices of ours are known by [`OWNER`].
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
+
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
+use libublk::io::UblkDev;
+use libublk::sys::{
+    UBLK_F_AUTO_BUF_REG, UBLK_F_BATCH_IO, UBLK_F_NEED_GET_DATA, UBLK_F_SUPPORT_ZERO_COPY,
+    UBLK_F_UNPRIVILEGED_DEV, UBLK_F_USER_COPY, UBLK_F_USER_RECOVERY, UBLK_F_ZONED, UBLK_S_DEV_DEAD,
+    UBLK_S_DEV_LIVE, ublk_params,
+};
+use libublk::{UblkError, UblkFlags};
+
+use crate::kernel::{self, KernelProblem};
+use crate::params::{ParameterError, Parameters};
+use crate::request::Errno;
+use crate::sys::{command, host};
+
+const CONTROL: &str = "/dev/ublk-control";
+
+/// Marks a device as made by this program, in the word of its description that the driver keeps for servers.
+pub const OWNER: u64 = u64::from_be_bytes(*b"sanblk\x00\x01");
+
+/// Flags that would change what FETCH and COMMIT mean. None is asked for; a driver that sets one is refused.
+const FOREIGN_MODES: u64 = (UBLK_F_SUPPORT_ZERO_COPY
+    | UBLK_F_NEED_GET_DATA
+    | UBLK_F_USER_RECOVERY
+    | UBLK_F_UNPRIVILEGED_DEV
+    | UBLK_F_USER_COPY
+    | UBLK_F_ZONED
+    | UBLK_F_AUTO_BUF_REG
+    | UBLK_F_BATCH_IO) as u64;
+
+/// What went wrong with the device. The message names cause and remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No control node.
+    #[error(
+        "{CONTROL} is missing: load the driver with `modprobe ublk_drv` (Debian 13: part of linux-image-amd64; Debian 12: install the kernel of bookworm-backports, its own has no ublk)"
+    )]
+    NoDriver,
+    /// The control node cannot be opened.
+    #[error("{CONTROL} cannot be opened ({0}): run as root")]
+    Open(#[source] io::Error),
+    /// This kernel must not be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelProblem),
+    /// The limits cannot be given to the driver.
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    /// No answer in time.
+    #[error(
+        "{command} was not answered within {limit:?}: {}",
+        if *command == "DEL_DEV" {
+            "something still holds the device open, or the driver is wedged"
+        } else {
+            "the ublk driver is wedged, see the kernel log; only a reboot frees it"
+        }
+    )]
+    NoAnswer {
+        /// The driver's name of it.
+        command: &'static str,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// The driver said no.
+    #[error("the ublk driver refused {command}: {errno}{}", hint(command, *errno))]
+    Refused {
+        /// The driver's name of it.
+        command: &'static str,
+        /// Its answer.
+        errno: Errno,
+    },
+    /// The driver forces a mode that we do not speak.
+    #[error("the ublk driver added the device with flags {flags:#x}, which were not asked for")]
+    ForeignMode {
+        /// What came back.
+        flags: u64,
+    },
+    /// Somebody else's device.
+    #[error("ublk device {id} was not made by sanblk: it is left alone")]
+    NotOurs {
+        /// Its number.
+        id: u32,
+    },
+    /// It has a server.
+    #[error("ublk device {id} is being served: detach it first")]
+    InUse {
+        /// Its number.
+        id: u32,
+    },
+    /// The control thread could not be started, or died.
+    #[error("the control thread of the device: {0}")]
+    Thread(#[source] io::Error),
+}
+
+fn hint(command: &str, errno: Errno) -> &'static str {
+    match (command, errno.0) {
+        ("ADD_DEV", libc::EEXIST) => " (the device number is taken)",
+        ("ADD_DEV", libc::EACCES) => " (too many devices: see the module parameter ublks_max)",
+        (_, libc::EPERM) => " (run as root)",
+        _ => "",
+    }
+}
+
+/// The driver's answer to [`probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features(pub u64);
+
+/// A device as the driver describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The number in `/dev/ublkbN`.
+    pub id: u32,
+    /// Whether it carries [`OWNER`].
+    pub ours: bool,
+    /// Whether it is a disk with a server at this moment.
+    pub live: bool,
+    /// Queues.
+    pub queues: u16,
+    /// Tags per queue.
+    pub depth: u16,
+}
+
+/// Asks whether a device could be added here: kernel, driver, privileges.
+///
+/// # Errors
+///
+/// The first thing that forbids it.
+pub fn probe(limit: Duration) -> Result<Features, ControlError> {
+    kernel::check()?;
+    let control = open_control()?;
+    let features = limited("GET_FEATURES", limit, move || command::features(&control))?;
+    Ok(Features(features))
+}
+
+/// All ublk devices of this host, whoever made them.
+///
+/// # Errors
+///
+/// No driver, or no answer.
+pub fn devices(limit: Duration) -> Result<Vec<DeviceInfo>, ControlError> {
+    let mut found = Vec::new();
+    for id in device_ids(Path::new("/sys/class/ublk-char")) {
+        let control = open_control()?;
+        match limited("GET_DEV_INFO", limit, move || {
+            command::information(&control, id)
+        }) {
+            Ok(info) => found.push(DeviceInfo {
+                id,
+                ours: info.ublksrv_flags == OWNER,
+                live: u32::from(info.state) == UBLK_S_DEV_LIVE,
+                queues: info.nr_hw_queues,
+                depth: info.queue_depth,
+            }),
+            // Deleted between the listing and the question.
+            Err(ControlError::Refused {
+                errno: Errno(libc::ENODEV),
+                ..
+            }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn device_ids(class: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(class) else {
+        return Vec::new();
+    };
+    let number = |name: &str| name.strip_prefix("ublkc").and_then(|id| id.parse().ok());
+    let names = entries.flatten().map(|entry| entry.file_name());
+    let mut ids: Vec<u32> = names.filter_map(|name| number(name.to_str()?)).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Removes what a dead server of ours left behind. True if there was something.
+///
+/// # Errors
+///
+/// The device is another program's, or has a living server.
+pub fn remove_leftover(id: u32, limit: Duration) -> Result<bool, ControlError> {
+    let control = open_control()?;
+    let info = match limited("GET_DEV_INFO", limit, move || {
+        command::information(&control, id)
+    }) {
+        Ok(info) => info,
+        Err(ControlError::Refused {
+            errno: Errno(libc::ENODEV),
+            ..
+        }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if info.ublksrv_flags != OWNER {
+        return Err(ControlError::NotOurs { id });
+    }
+    if u32::from(info.state) == UBLK_S_DEV_LIVE {
+        return Err(ControlError::InUse { id });
+    }
+    if u32::from(info.state) != UBLK_S_DEV_DEAD {
+        let control = open_control()?;
+        limited("STOP_DEV", limit, move || command::stop(&control, id))?;
+    }
+    let control = open_control()?;
+    limited("DEL_DEV", limit, move || command::delete(&control, id))?;
+    Ok(true)
+}
+
+fn open_control() -> Result<File, ControlError> {
+    match File::options().read(true).write(true).open(CONTROL) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ControlError::NoDriver),
+        Err(error) => Err(ControlError::Open(error)),
+    }
+}
+
+/// Runs a command in a thread of its own and waits for it, but not for ever.
+fn limited<T: Send + 'static>(
+    command: &'static str,
+    limit: Duration,
+    run: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ControlError> {
+    let (answer, wait) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name("ublk-control".to_owned());
+    // The waiter may have left; then nobody wants the answer.
+    let spawned = thread.spawn(move || drop(answer.send(run())));
+    spawned.map_err(ControlError::Thread)?;
+    match await_answer(command, limit, &wait)? {
+        Ok(value) => Ok(value),
+        Err(error) => Err(refused(command, error.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
+
+fn await_answer<T>(
+    command: &'static str,
+    limit: Duration,
+    wait: &Receiver<T>,
+) -> Result<T, ControlError> {
+    wait.recv_timeout(limit).map_err(|error| match error {
+        RecvTimeoutError::Timeout => ControlError::NoAnswer { command, limit },
+        RecvTimeoutError::Disconnected => {
+            ControlError::Thread(io::Error::other(format!("ended during {command}")))
+        }
+    })
+}
+
+fn refused(command: &'static str, errno: i32) -> ControlError {
+    ControlError::Refused {
+        command,
+        errno: Errno(errno),
+    }
+}
+
+/// libublk returns EBUSY as success.
+fn checked(command: &'static str, result: Result<i32, UblkError>) -> Result<(), ControlError> {
+    match result {
+        Ok(value) if value >= 0 => Ok(()),
+        Ok(value) => Err(refused(command, -value)),
+        Err(error) => Err(libublk_error(command, error)),
+    }
+}
+
+fn libublk_error(command: &'static str, error: UblkError) -> ControlError {
+    let errno = match error {
+        UblkError::UringIOError(result) | UblkError::OtherError(result) => -result,
+        UblkError::IOError(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        UblkError::InvalidVal => libc::EINVAL,
+        _ => libc::EIO,
+    };
+    refused(command, errno)
+}
+
+/// What to add.
+#[derive(Clone, Debug)]
+pub struct AddOptions {
+    /// The number in `/dev/ublkbN`, or the next free one.
+    pub id: Option<u32>,
+    /// Queues, each served by one [`Ring`](crate::Ring). The driver takes fewer if there are fewer CPUs.
+    pub queues: u16,
+    /// Tags per queue, 1 to 4096.
+    pub depth: u16,
+    /// Bytes of one tag's buffer: whole pages, at most 32 MiB.
+    pub io_bytes_max: u32,
+    /// What the disk looks like.
+    pub parameters: Parameters,
+}
+
+enum Order {
+    Start(SyncSender<Result<(), ControlError>>),
+    Stop(SyncSender<Result<(), ControlError>>),
+    Delete(SyncSender<Result<(), ControlError>>),
+}
+
+/// What the control thread reports after ADD_DEV.
+struct Added {
+    id: u32,
+    depth: u16,
+    io_bytes_max: u32,
+    queues: Vec<DeviceQueue>,
+}
+
+/// One queue of an added device: what a ring needs to serve it. Holds the character device open until its
+/// ring is dropped, and DEL_DEV waits for that.
+#[derive(Debug)]
+pub struct DeviceQueue {
+    pub(crate) file: OwnedFd,
+    pub(crate) number: u16,
+    pub(crate) depth: u16,
+    pub(crate) io_bytes_max: u32,
+}
+
+impl DeviceQueue {
+    /// Which queue, from 0.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Its tags; what [`Slots`](crate::Slots) must have.
+    pub fn depth(&self) -> u16 {
+        self.depth
+    }
+
+    /// Bytes of a tag's buffer; what [`Slots`](crate::Slots) must have at least.
+    pub fn io_bytes_max(&self) -> u32 {
+        self.io_bytes_max
+    }
+}
+
+/// An added device. Dropping it stops and deletes the device in the background; [`delete`](Self::delete) waits.
+///
+/// ```text
+/// add -> a Ring per queue -> start -> /dev/ublkbN serves -> stop -> drop the rings -> delete
+/// ```
+///
+/// A stopped device is never started again: kernels fail, hang or crash on it.
+pub struct Device {
+    id: u32,
+    depth: u16,
+    io_bytes_max: u32,
+    queues: Vec<DeviceQueue>,
+    orders: SyncSender<Order>,
+}
+
+impl Device {
+    /// Checks the kernel and adds the device. There is no disk yet.
+    ///
+    /// # Errors
+    ///
+    /// What forbids it; see [`ControlError`].
+    pub fn add(options: AddOptions, limit: Duration) -> Result<Self, ControlError> {
+        kernel::check()?;
+        // Closed again at once: only to tell a missing driver from a refusing one.
+        drop(open_control()?);
+        let parameters = options.parameters.kernel()?;
+        let (orders, take_orders) = mpsc::sync_channel(1);
+        let (report, wait) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("ublk-control".to_owned());
+        let spawned =
+            thread.spawn(move || control_thread(&options, &parameters, &report, &take_orders));
+        spawned.map_err(ControlError::Thread)?;
+        let Added {
+            id,
+            depth,
+            io_bytes_max,
+            queues,
+        } = await_answer("ADD_DEV", limit, &wait)??;
+        Ok(Self {
+            id,
+            depth,
+            io_bytes_max,
+            queues,
+            orders,
+        })
+    }
+
+    /// The number in `/dev/ublkbN`.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The disk's node; exists between start and stop.
+    pub fn block_path(&self) -> PathBuf {
+        PathBuf::from(format!("/dev/ublkb{}", self.id))
+    }
+
+    /// Tags per queue.
+    pub fn depth(&self) -> u16 {
+        self.depth
+    }
+
+    /// Bytes of a tag's buffer.
+    pub fn io_bytes_max(&self) -> u32 {
+        self.io_bytes_max
+    }
+
+    /// Hands out the queues, once: each goes to the thread that makes its [`Ring`](crate::Ring).
+    pub fn take_queues(&mut self) -> Vec<DeviceQueue> {
+        std::mem::take(&mut self.queues)
+    }
+
+    /// Makes the disk appear. All queues must be served by then and during it: up to Linux 6.18 the partition
+    /// table is read before this returns.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses or does not answer (which it cannot before every tag of every queue is armed).
+    pub fn start(&self, limit: Duration) -> Result<(), ControlError> {
+        self.order("START_DEV", limit, Order::Start)
+    }
+
+    /// Makes the disk disappear. The queues must go on serving until their `DeviceStopped`.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses or does not answer, as it does not while requests are unanswered.
+    pub fn stop(&self, limit: Duration) -> Result<(), ControlError> {
+        self.order("STOP_DEV", limit, Order::Stop)
+    }
+
+    /// Deletes the stopped device. Every ring must have been dropped.
+    ///
+    /// # Errors
+    ///
+    /// The driver refuses or does not answer, as it does not while a ring still exists.
+    pub fn delete(mut self, limit: Duration) -> Result<(), ControlError> {
+        self.queues.clear();
+        self.order("DEL_DEV", limit, Order::Delete)
+    }
+
+    fn order(
+        &self,
+        command: &'static str,
+        limit: Duration,
+        order: impl FnOnce(SyncSender<Result<(), ControlError>>) -> Order,
+    ) -> Result<(), ControlError> {
+        let (answer, wait) = mpsc::sync_channel(1);
+        // One slot: an order behind one that wedged is refused instead of waiting without limit.
+        if self.orders.try_send(order(answer)).is_err() {
+            return Err(ControlError::NoAnswer { command, limit });
+        }
+        await_answer(command, limit, &wait)?
+    }
+}
+
+/// Lives as long as the device: libublk's control object must stay on the thread that made it.
+fn control_thread(
+    options: &AddOptions,
+    parameters: &ublk_params,
+    report: &SyncSender<Result<Added, ControlError>>,
+    orders: &Receiver<Order>,
+) {
+    let (ctrl, device) = match add(options, parameters, report) {
+        Ok(added) => added,
+        Err(error) => {
+            // The waiter may have given up; then nobody wants to know.
+            let _ = report.send(Err(error));
+            return;
+        }
+    };
+    let mut stopped = true;
+    while let Ok(order) = orders.recv() {
+        // An answer that nobody waits for any more is dropped.
+        match order {
+            Order::Start(answer) => {
+                let started = start(&ctrl, &device);
+                stopped = started.is_err();
+                let _ = answer.send(started);
+            }
+            Order::Stop(answer) => {
+                let result = checked("STOP_DEV", ctrl.stop_dev());
+                stopped = result.is_ok();
+                let _ = answer.send(result);
+            }
+            Order::Delete(answer) => {
+                drop(device);
+                let _ = answer.send(checked("DEL_DEV", ctrl.del_dev()));
+                return;
+            }
+        }
+    }
+    // The handle was dropped without a word.
+    if !stopped {
+        let _ = ctrl.stop_dev();
+    }
+    drop(device);
+    let _ = ctrl.del_dev();
+}
+
+fn add(
+    options: &AddOptions,
+    parameters: &ublk_params,
+    report: &SyncSender<Result<Added, ControlError>>,
+) -> Result<(UblkCtrl, UblkDev), ControlError> {
+    let id = options
+        .id
+        .map_or(Ok(-1), i32::try_from)
+        .map_err(|_| refused("ADD_DEV", libc::EINVAL))?;
+    let ctrl = UblkCtrlBuilder::default()
+        .name("sanblk")
+        .id(id)
+        .nr_queues(options.queues)
+        .depth(options.depth)
+        .io_buf_bytes(options.io_bytes_max)
+        .ctrl_flags(0)
+        .ctrl_target_flags(OWNER)
+        .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
+        .build()
+        .map_err(|error| libublk_error("ADD_DEV", error))?;
+    // From here on, an early return drops `ctrl`, which deletes the device again.
+    checked("GET_DEV_INFO", ctrl.read_dev_info())?;
+    let info = ctrl.dev_info();
+    if info.flags & FOREIGN_MODES != 0 {
+        return Err(ControlError::ForeignMode { flags: info.flags });
+    }
+    let set_up = |device: &mut UblkDev| {
+        device.tgt.params = *parameters;
+        device.tgt.dev_size = options.parameters.bytes();
+        Ok(())
+    };
+    let device = UblkDev::new("sanblk".to_owned(), set_up, &ctrl)
+        .map_err(|error| libublk_error("opening the character device", error))?;
+    let queue = |number| -> io::Result<DeviceQueue> {
+        Ok(DeviceQueue {
+            file: host::duplicate(&device, |device| device.tgt.fds[0])?,
+            number,
+            depth: info.queue_depth,
+            io_bytes_max: info.max_io_buf_bytes,
+        })
+    };
+    let queues = (0..info.nr_hw_queues)
+        .map(queue)
+        .collect::<io::Result<Vec<_>>>();
+    let added = Added {
+        id: info.dev_id,
+        depth: info.queue_depth,
+        io_bytes_max: info.max_io_buf_bytes,
+        queues: queues.map_err(ControlError::Thread)?,
+    };
+    if report.send(Ok(added)).is_err() {
+        // Too late: the caller has given up. Not left behind, though.
+        return Err(refused("ADD_DEV", libc::ETIMEDOUT));
+    }
+    Ok((ctrl, device))
+}
+
+fn start(ctrl: &UblkCtrl, device: &UblkDev) -> Result<(), ControlError> {
+    // libublk waits for its own queue code to report buffers. Ours has them; the driver itself waits until
+    // every tag is armed.
+    for _ in 0..device.dev_info.nr_hw_queues {
+        device.notify_buffer_registration_complete(false);
+    }
+    checked("START_DEV", ctrl.start_dev(device))?;
+    checked("GET_DEV_INFO", ctrl.read_dev_info())?;
+    match u32::from(ctrl.dev_info().state) {
+        UBLK_S_DEV_LIVE => Ok(()),
+        _ => Err(refused("START_DEV", libc::ENODEV)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_never_answers_is_given_up_by_name() {
+        let (hold, held) = mpsc::channel::<()>();
+        let limit = Duration::from_millis(1);
+        let result = limited("ADD_DEV", limit, move || {
+            held.recv().map_err(io::Error::other)
+        });
+        let message = result.unwrap_err().to_string();
+        assert!(
+            message.starts_with("ADD_DEV was not answered within 1ms"),
+            "{message}"
+        );
+        assert!(message.contains("reboot"), "{message}");
+        drop(hold);
+    }
+
+    #[test]
+    fn answers_pass_through_and_refusals_teach() {
+        let limit = Duration::from_secs(60);
+        assert_eq!(limited("X", limit, || Ok(7)).unwrap(), 7);
+        let refusal = |errno| move || Err::<(), _>(io::Error::from_raw_os_error(errno));
+        let message = limited("ADD_DEV", limit, refusal(libc::EEXIST))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with("(the device number is taken)"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn libublks_busy_is_no_success() {
+        assert!(checked("DEL_DEV", Ok(0)).is_ok());
+        let error = checked("DEL_DEV", Ok(-libc::EBUSY)).unwrap_err();
+        assert!(matches!(
+            error,
+            ControlError::Refused {
+                errno: Errno(libc::EBUSY),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn device_numbers_come_from_the_nodes_names() {
+        let class = std::env::temp_dir().join(format!("ublk-dev-class-{}", std::process::id()));
+        for name in ["ublkc10", "ublkc2", "ublkcx", "ublkb3"] {
+            std::fs::create_dir_all(class.join(name)).unwrap();
+        }
+        assert_eq!(device_ids(&class), [2, 10]);
+        std::fs::remove_dir_all(&class).unwrap();
+        assert_eq!(device_ids(&class), [0_u32; 0]);
+    }
+}

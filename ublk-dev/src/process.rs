@@ -1,0 +1,104 @@
+//! Makes the process fit to serve a disk that its own machine may be swapping, flushing and waiting on.
+//!
+//! Order in `main`: [`set_io_flusher`] first (threads inherit it), then limits, then [`lock_memory`] once every
+//! buffer exists. Everything here needs root; each failure is returned, so that the caller can say what is weaker.
+
+use std::ffi::CString;
+use std::{fs, io};
+
+use crate::sys::host;
+
+/// Declares this thread, and all it will start, part of the write-out path: memory reclaim in it never waits for
+/// IO, which might be its own (`PR_SET_IO_FLUSHER`). Read back, since a wrong argument clears it silently.
+///
+/// # Errors
+///
+/// EPERM without CAP_SYS_RESOURCE.
+pub fn set_io_flusher() -> io::Result<()> {
+    host::set_io_flusher()?;
+    if host::is_io_flusher()? {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "PR_SET_IO_FLUSHER was accepted without effect",
+        ))
+    }
+}
+
+/// Locks all memory, present and future, after lifting the limit on it.
+///
+/// # Errors
+///
+/// EPERM or ENOMEM without CAP_IPC_LOCK.
+pub fn lock_memory() -> io::Result<()> {
+    // With CAP_IPC_LOCK the limit does not count; without CAP_SYS_RESOURCE it may still be high enough.
+    let _ = host::set_limit(libc::RLIMIT_MEMLOCK, None);
+    host::lock_all_memory()
+}
+
+/// No core dump: it could go to the disk we serve, it holds secrets, and it delays recovery.
+///
+/// # Errors
+///
+/// The kernel refused, which it does not for a lowered limit.
+pub fn forbid_core_dump() -> io::Result<()> {
+    host::set_limit(libc::RLIMIT_CORE, Some(0))?;
+    host::set_not_dumpable()?;
+    let forbidden = !host::is_dumpable()? && host::limit(libc::RLIMIT_CORE)? == 0;
+    if forbidden {
+        Ok(())
+    } else {
+        Err(io::Error::other("core dumps are still allowed"))
+    }
+}
+
+/// The out-of-memory killer takes everybody else first.
+///
+/// # Errors
+///
+/// EACCES without CAP_SYS_RESOURCE.
+pub fn spare_from_oom_killer() -> io::Result<()> {
+    fs::write("/proc/self/oom_score_adj", "-1000")
+}
+
+/// Names the calling thread; the kernel keeps 15 bytes.
+///
+/// # Errors
+///
+/// A name with a NUL in it.
+pub fn name_thread(name: &str) -> io::Result<()> {
+    host::name_thread(&CString::new(name)?)
+}
+
+/// Keeps the calling thread on these CPUs.
+///
+/// # Errors
+///
+/// EINVAL if none of them exists or is allowed.
+pub fn pin_thread(cpus: &[usize]) -> io::Result<()> {
+    host::pin_to(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_named_and_pinned() {
+        let seen = std::thread::spawn(|| {
+            name_thread("queue-0").unwrap();
+            pin_thread(&[0]).unwrap();
+            let comm = fs::read_to_string("/proc/thread-self/comm").unwrap();
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            (comm, status)
+        });
+        let (comm, status) = seen.join().unwrap();
+        assert_eq!(comm.trim(), "queue-0");
+        let allowed = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        assert_eq!(allowed.unwrap().trim(), "0");
+        assert!(pin_thread(&[usize::MAX]).is_err());
+        assert!(name_thread("a\0b").is_err());
+    }
+}
