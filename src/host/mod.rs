@@ -9,7 +9,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use iscsi_client::time::Instant;
-use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::failure::{Failure, Kind};
 
@@ -18,14 +17,13 @@ use crate::failure::{Failure, Kind};
 /// # Errors
 /// The kernel gives none (sandboxed away).
 pub fn random(bytes: &mut [u8]) -> Result<(), Failure> {
-    match getrandom(&mut *bytes, GetRandomFlags::empty()) {
-        Ok(len) if len == bytes.len() => Ok(()),
-        Ok(_) | Err(_) => Err(Failure::new(
+    getrandom::fill(bytes).map_err(|error| {
+        Failure::new(
             Kind::Failed,
-            "the kernel gives no random bytes (getrandom)",
+            format!("the kernel gives no random bytes: {error}"),
             "check the sandbox that this process runs in",
-        )),
-    }
+        )
+    })
 }
 
 /// The clock of all sessions and of the queue threads: `CLOCK_BOOTTIME`, which counts a suspended host's time.

@@ -83,29 +83,40 @@ impl Queue {
         let (ready, started) = bounded::<io::Result<Waker>>(1);
         let notes_lost = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&notes_lost);
-        let thread = std::thread::Builder::new().name(config.name.clone()).spawn(move || {
-            let (ring, slots) = match (config.open)() {
-                Ok(opened) => opened,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    return Ok(());
-                }
-            };
-            let _ = ready.send(Ok(ring.waker()));
-            let depth = config.volume.depth;
-            let block_len = config.volume.description.identity.block_len;
-            let now = iscsi_client::time::Instant::from_nanos(ring.now());
-            let volume = Volume::new(now, config.volume);
-            let turn = Turn::new(ring, slots, volume, depth, block_len);
-            run(turn, &orders, &tell, &lost)
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(config.name.clone())
+            .spawn(move || {
+                let (ring, slots) = match (config.open)() {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        let _ = ready.send(Err(error));
+                        return Ok(());
+                    }
+                };
+                let _ = ready.send(Ok(ring.waker()));
+                let block_len = config.volume.description.identity.block_len;
+                let now = iscsi_client::time::Instant::from_nanos(ring.now());
+                let volume = Volume::new(now, config.volume);
+                let turn = Turn::new(ring, slots, volume, block_len);
+                run(turn, &orders, &tell, &lost)
+            })?;
         // The thread answers or ends; an ended thread shows as a closed channel.
         let waker = match started.recv() {
             Ok(Ok(waker)) => waker,
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::Error::other("the queue thread ended before it was ready")),
+            Err(_) => {
+                return Err(io::Error::other(
+                    "the queue thread ended before it was ready",
+                ));
+            }
         };
-        Ok(Queue { mail, waker, notes, notes_lost, thread: Some(thread) })
+        Ok(Queue {
+            mail,
+            waker,
+            notes,
+            notes_lost,
+            thread: Some(thread),
+        })
     }
 
     /// Puts an order into the mailbox and rings.

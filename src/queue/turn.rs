@@ -29,16 +29,16 @@ const SEND_PIECES_MAX: usize = 256;
 
 /// Where answered requests go: to the kernel's block layer, or to a test.
 pub trait Front {
-    /// A request has ended. READ and WRITE answer the number of bytes, other operations 0.
-    fn answer(&mut self, ring: &mut Ring, tag: Tag, result: Result<u32, Errno>);
+    /// A request has ended, and nothing can touch its buffer any more.
+    fn answer(&mut self, ring: &mut Ring, slots: &mut Slots, tag: Tag, result: Result<(), Errno>);
 }
 
 /// Answers to the ublk driver.
 pub struct Device;
 
 impl Front for Device {
-    fn answer(&mut self, ring: &mut Ring, tag: Tag, result: Result<u32, Errno>) {
-        ring.commit(ublk_dev::Tag(tag.0), result);
+    fn answer(&mut self, ring: &mut Ring, slots: &mut Slots, tag: Tag, result: Result<(), Errno>) {
+        ring.commit(ublk_dev::Tag(tag.0), result, slots);
     }
 }
 
@@ -58,29 +58,27 @@ pub struct Turn {
     volume: Volume,
     /// log2 of the logical block length.
     block_shift: u32,
-    /// Bytes that a successful answer reports, per tag.
-    answer_len: Vec<u32>,
     /// Interface of each path, for the sockets to its portal.
     interfaces: Vec<Option<String>>,
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
-    connected: [bool; LINKS_MAX],
 }
 
 impl Turn {
-    /// Joins the three. `depth` is that of ring, slots and volume alike; `block_len` is the LUN's, a power of two.
-    pub fn new(ring: Ring, slots: Slots, volume: Volume, depth: u16, block_len: u32) -> Self {
-        assert!(block_len.is_power_of_two() && block_len >= 512, "block length {block_len}");
+    /// Joins the three, which were made for the same depth. `block_len` is the LUN's, a power of two.
+    pub fn new(ring: Ring, slots: Slots, volume: Volume, block_len: u32) -> Self {
+        assert!(
+            block_len.is_power_of_two() && block_len >= 512,
+            "block length {block_len}"
+        );
         Self {
             ring,
             slots,
             volume,
             block_shift: block_len.trailing_zeros(),
-            answer_len: vec![0; usize::from(depth)],
             interfaces: vec![None; multipath::volume::PATHS_MAX],
             pieces: Vec::with_capacity(SEND_PIECES_MAX),
             vectors: Vec::with_capacity(SEND_PIECES_MAX),
-            connected: [false; LINKS_MAX],
         }
     }
 
@@ -144,7 +142,8 @@ impl Turn {
             Event::Request(request) => self.request(now, front, request),
             Event::Received { link, .. } => {
                 let bytes = self.ring.staged(link);
-                self.volume.receive(now, ours(link), bytes, &mut TagMemory(&mut self.slots));
+                self.volume
+                    .receive(now, ours(link), bytes, &mut TagMemory(&mut self.slots));
             }
             Event::Placed { link, len } => {
                 let memory = &mut TagMemory(&mut self.slots);
@@ -153,7 +152,6 @@ impl Turn {
             // The link's sender is idle again; `transmit` asks every idle sender.
             Event::Sent { .. } => {}
             Event::Connected { link } => {
-                self.connected[usize::from(link.0)] = true;
                 let mut entropy = [0; 32];
                 // Without randomness a mutual CHAP challenge could be foreseen. The kernel's generator fails only
                 // before it is seeded, long before a network is up.
@@ -161,7 +159,6 @@ impl Turn {
                 self.volume.connected(now, ours(link), entropy);
             }
             Event::Lost { link, why } => {
-                self.connected[usize::from(link.0)] = false;
                 self.volume.lost(now, ours(link), &why.to_string());
             }
             Event::Wake => found.wake = true,
@@ -185,24 +182,29 @@ impl Turn {
             Operation::Flush => (0, 0),
             _ if !aligned(request.start_sector) || !aligned(request.sectors.into()) => {
                 // The limits that the device was made with exclude this.
-                return front.answer(&mut self.ring, tag, Err(Errno::EINVAL));
+                let (ring, slots) = (&mut self.ring, &mut self.slots);
+                return front.answer(ring, slots, tag, Err(Errno::NOT_SUPPORTED));
             }
             _ => (request.start_sector >> shift, request.sectors >> shift),
         };
-        self.answer_len[usize::from(tag.0)] = match operation {
-            Operation::Read | Operation::Write => blocks << self.block_shift,
-            // The byte count of a large discard would overflow: these answer 0.
-            _ => 0,
-        };
-        self.volume.submit(now, Request { tag, operation, lba, blocks, fua: request.fua });
+        self.volume.submit(
+            now,
+            Request {
+                tag,
+                operation,
+                lba,
+                blocks,
+                fua: request.fua,
+            },
+        );
     }
 
     fn perform(&mut self, front: &mut impl Front, note: &mut impl FnMut(Note)) {
         while let Some(output) = self.volume.poll_output() {
             match output {
                 Output::Complete { tag, result } => {
-                    let len = self.answer_len[usize::from(tag.0)];
-                    front.answer(&mut self.ring, tag, result.map(|()| len).map_err(errno));
+                    let (ring, slots) = (&mut self.ring, &mut self.slots);
+                    front.answer(ring, slots, tag, result.map_err(errno));
                 }
                 Output::Connect { link, to, path } => self.connect(link, to, path),
                 Output::Close { link, how } => {
@@ -228,23 +230,30 @@ impl Turn {
     /// One gathered send for each link whose sender is idle.
     fn transmit(&mut self, now: Instant) {
         for index in 0..LINKS_MAX {
-            if !self.connected[index] {
-                continue;
-            }
             let link = LinkId(index as u8);
-            let Some(head) = self.ring.head(theirs(link)) else { continue };
+            let Some(head) = self.ring.head(theirs(link)) else {
+                continue;
+            };
             let mut out = Outgoing::new(head, &mut self.pieces, SEND_BYTES_MAX);
-            self.volume.poll_transmit(now, link, &mut TagMemory(&mut self.slots), &mut out);
+            self.volume
+                .poll_transmit(now, link, &mut TagMemory(&mut self.slots), &mut out);
             if self.pieces.is_empty() {
                 continue;
             }
             self.vectors.clear();
-            self.vectors.extend(self.pieces.iter().map(|piece| match *piece {
-                Piece::Head { start, len } => ublk_dev::Piece::Head { start, len },
-                Piece::Payload { buffer, offset, len } => {
-                    ublk_dev::Piece::Payload { buffer: ublk_dev::BufferId(buffer.0), offset, len }
-                }
-            }));
+            self.vectors
+                .extend(self.pieces.iter().map(|piece| match *piece {
+                    Piece::Head { start, len } => ublk_dev::Piece::Head { start, len },
+                    Piece::Payload {
+                        buffer,
+                        offset,
+                        len,
+                    } => ublk_dev::Piece::Payload {
+                        buffer: ublk_dev::BufferId(buffer.0),
+                        offset,
+                        len,
+                    },
+                }));
             self.ring.send(theirs(link), &self.vectors, &self.slots);
         }
     }
@@ -253,13 +262,19 @@ impl Turn {
     fn receive(&mut self) {
         for index in 0..LINKS_MAX {
             let link = LinkId(index as u8);
-            if !self.connected[index] || self.ring.receive_armed(theirs(link)) {
+            if !self.ring.connected(theirs(link)) || self.ring.receive_armed(theirs(link)) {
                 continue;
             }
             let into = match self.volume.want(link) {
-                Want::Payload { buffer, offset, len } if len >= IN_PLACE_MIN => {
-                    Into::Buffer { buffer: ublk_dev::BufferId(buffer.0), offset, len }
-                }
+                Want::Payload {
+                    buffer,
+                    offset,
+                    len,
+                } if len >= IN_PLACE_MIN => Into::Buffer {
+                    buffer: ublk_dev::BufferId(buffer.0),
+                    offset,
+                    len,
+                },
                 Want::Payload { .. } | Want::Stream => Into::Staging,
                 Want::Nothing => continue,
             };
@@ -279,11 +294,11 @@ fn theirs(link: LinkId) -> ublk_dev::LinkId {
 /// What the block layer understands. The numbers are those that the kernel maps to block status codes.
 fn errno(error: IoError) -> Errno {
     match error {
-        IoError::Io => Errno::EIO,
-        IoError::NoSpace => Errno::ENOSPC,
-        IoError::Reserved => Errno::EBADE,
-        IoError::ReadOnly => Errno::EROFS,
-        IoError::NotSupported => Errno::EOPNOTSUPP,
-        IoError::Medium => Errno::ENODATA,
+        IoError::Io => Errno::IO,
+        IoError::NoSpace => Errno::NO_SPACE,
+        IoError::Reserved => Errno::RESERVATION,
+        IoError::ReadOnly => Errno::IO,
+        IoError::NotSupported => Errno::NOT_SUPPORTED,
+        IoError::Medium => Errno::NO_DATA,
     }
 }
