@@ -412,6 +412,10 @@ impl Login {
                 }
             }
             (2, 1) if parameters.credentials.is_none() => LoginFailure::CredentialsNeeded,
+            // Before CHAP_A no name and no secret was tried: what the target dislikes is CHAP itself.
+            (2, 1) if self.context.chap == ChapProgress::NotBegun => {
+                LoginFailure::BadNegotiation("AuthMethod")
+            }
             _ => LoginFailure::Refused(status),
         }
     }

@@ -76,8 +76,8 @@ pub fn check_target_name(name: &str) -> Result<(), InvalidName> {
 
 /// A new name for a host that has none, made of six fresh random bytes.
 ///
-/// The naming authority is one that the standard's documentation domain yields; uniqueness rests on the
-/// random part alone.
+/// The naming authority is the domain for examples, which belongs to nobody; uniqueness rests on the random part
+/// alone.
 pub fn generate_initiator_name(random: [u8; 6]) -> String {
     let mut name = String::from("iqn.2026-01.org.example.sanblk:");
     for byte in random {

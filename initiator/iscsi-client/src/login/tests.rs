@@ -446,15 +446,10 @@ fn credentials_are_asked_for() {
     let mut t = Transcript::new(&parameters());
     t.target_refuses(2, 1, &[]);
     assert_eq!(t.failure(), LoginFailure::CredentialsNeeded);
+    // tgt without accounts: nothing is wrong with our secret.
     let mut t = Transcript::new(&with_chap(false));
-    t.target_refuses(2, 1, &[]);
-    assert_eq!(
-        t.failure(),
-        LoginFailure::Refused(LoginStatus {
-            class: 2,
-            detail: 1
-        })
-    );
+    t.target_refuses(2, 1, &["TargetPortalGroupTag=1", "AuthMethod=Reject"]);
+    assert_eq!(t.failure(), LoginFailure::BadNegotiation("AuthMethod"));
     assert!(!t.login.retry_with_md5_only(), "CHAP_A was not sent");
 }
 
@@ -642,6 +637,21 @@ fn a_text_in_pieces_from_us() {
     assert_eq!(said, answers);
     t.target("1>3", &[]);
     t.negotiated();
+}
+
+#[test]
+fn a_target_that_interrupts_us() {
+    let keys: Vec<String> = (0..200).map(|i| format!("X-{i:0>60}=1")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    for interruption in [("1", &["TargetAlias=a"][..]), ("1+", &[]), ("1>3", &[])] {
+        let mut t = Transcript::new(&parameters());
+        t.target("0>1", &[]);
+        t.target("1+", &keys[..100]);
+        t.target("1", &keys[100..]);
+        assert!(matches!(&t.progress, Progress::Send(request, _) if request.continued));
+        t.target(interruption.0, interruption.1);
+        assert!(matches!(t.failure(), LoginFailure::Protocol(_)));
+    }
 }
 
 #[test]
