@@ -58,6 +58,14 @@ impl<'a> Outgoing<'a> {
             && (self.pieces.is_empty() || self.bytes + payload <= self.bytes_max)
     }
 
+    /// How many head bytes can still be appended, for a PDU that may leave in parts.
+    pub fn head_room(&self) -> usize {
+        if self.pieces.capacity() - self.pieces.len() < 1 {
+            return 0;
+        }
+        self.head.len() - self.used
+    }
+
     /// Appends bytes by copy.
     ///
     /// # Panics
