@@ -32,15 +32,24 @@ expect() {
 }
 
 # refute COMMAND...: the command must refuse (fail with a status of its own; not die, not be missing).
-# What it said is left in $SAID for says.
+# What it said is left in $SAID for says, its status in $CODE.
 refute() {
-    if SAID=$("$@" 2>&1); then
+    CODE=0
+    SAID=$("$@" 2>&1) || CODE=$?
+    if [ "$CODE" = 0 ] || [ "$CODE" -ge 124 ]; then
         echo "$SAID"
         context
-        fail "expected a refusal: $*"
-    else _refute_rc=$?; fi
-    [ "$_refute_rc" -lt 124 ] || { echo "$SAID"; context; fail "status $_refute_rc is no refusal: $*"; }
+        fail "expected a refusal, got status $CODE: $*"
+    fi
     echo "$SAID" | sed 's/^/   refused: /'
+}
+
+# refused CODE COMMAND...: the command must refuse with this exit code.
+refused() {
+    _refused_code=$1
+    shift
+    refute "$@"
+    same "$_refused_code" "$CODE" "exit code of: $*"
 }
 
 # says REGEX: what the last refute printed must contain it.
@@ -251,8 +260,10 @@ lun_unmap() {
     rmdir "$1/lun/lun_$2"
 }
 
+# portal_del VLAN: LIO stops listening but leaves the connections, so they are reset as well.
 portal_del() {
     rmdir "$C"/iscsi/*/tpgt_*/np/"10.20.$1.254:3260"
+    rst_once "$1" >/dev/null
     say "portal of VLAN $1 removed"
 }
 portal_add() { # VLAN [PORTAL-GROUP]
@@ -322,12 +333,13 @@ E
     fi
     expect iscsiadm -m node --login
     within 20 test -b /dev/mapper/mpatha
-    within 20 mpath_paths 2
+    within 20 mpath_paths_are 2
     udevadm settle
 }
 
-# mpath_paths N: at least that many paths are active.
-mpath_paths() { [ "$(multipathd show paths format '%t %T' | grep -c 'active.*ready')" -ge "$1" ]; }
+# mpath_active: how many paths are active.  mpath_paths_are N: exactly that many are.
+mpath_active() { multipathd show paths format "%t %T" | grep -c "active.*ready"; }
+mpath_paths_are() { [ "$(mpath_active)" = "$1" ]; }
 
 kernel_stack_down() {
     udevadm settle
@@ -350,6 +362,9 @@ initiator_name() { echo "InitiatorName=iqn.2026-01.lab.sanblk:$(hostname)" >/etc
 wwid_of_multipath() { multipathd show maps raw format '%w' | head -1 | tr -d ' '; }
 
 # --- sanblk -------------------------------------------------------------------------------------------------
+
+# Exit codes of sanblk.
+NOT_FOUND=3 REFUSED=4 AMBIGUOUS=6 UNREACHABLE=7 DENIED=8 KERNEL=9
 
 # attach [FLAGS]: sanblk attach over both portals; the device is left in $DEV.
 attach() {
