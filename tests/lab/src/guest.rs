@@ -32,6 +32,7 @@ pub struct Boot<'a> {
     plan: Vec<String>,
     interactive: bool,
     sanblk: Option<PathBuf>,
+    files: Vec<(String, String)>,
 }
 
 /// The next thing a guest says.
@@ -83,6 +84,7 @@ impl<'a> Boot<'a> {
             plan: Vec::new(),
             interactive: false,
             sanblk: None,
+            files: Vec::new(),
         }
     }
 
@@ -95,6 +97,12 @@ impl<'a> Boot<'a> {
     /// The binary under test.
     pub fn sanblk(mut self, binary: &Path) -> Self {
         self.sanblk = Some(binary.to_owned());
+        self
+    }
+
+    /// A file of this text in `/host`.
+    pub fn file(mut self, name: &str, text: String) -> Self {
+        self.files.push((name.to_owned(), text));
         self
     }
 
@@ -168,6 +176,9 @@ impl<'a> Boot<'a> {
         if shipped.is_dir() {
             run(command("cp", ["-r"]).arg(shipped).arg(share.join("dist")))?;
         }
+        for (name, text) in &self.files {
+            fs::write(share.join(name), text)?;
+        }
         let plan: String = self.plan.iter().flat_map(|name| [name, "\n"]).collect();
         fs::write(share.join("plan"), plan)?;
         fs::write(
@@ -234,6 +245,11 @@ impl Guest {
                 Next::Ended(status)
             }
         }
+    }
+
+    /// QEMU's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks the guest who hangs where, waits a little for the answer (`out/dump.txt`, the kernel log), kills it.

@@ -8,6 +8,7 @@
 
 mod accel;
 mod apt;
+mod bench;
 mod cache;
 mod command;
 mod guest;
@@ -57,6 +58,26 @@ enum Verb {
         /// Guests that may run at once
         #[arg(long, default_value_t = 2)]
         lanes: usize,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// The comparison with open-iscsi + dm-multipath; writes benches/results/
+    Bench {
+        /// A/B rounds
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Seconds per measurement
+        #[arg(long, default_value_t = 4)]
+        seconds: u32,
+        /// Rounds of the cut link
+        #[arg(long, default_value_t = 2)]
+        cut_rounds: u32,
+        /// Rate of each link in the shaped part, in tc's words
+        #[arg(long, default_value = "100mbit")]
+        rate: String,
+        /// fio's seed
+        #[arg(long, default_value_t = 20_260_101)]
+        seed: u64,
         #[command(flatten)]
         which: Which,
     },
@@ -123,6 +144,29 @@ fn dispatch(verb: Verb) -> Result<i32> {
             lanes,
             which,
         } => test(&lab, &names, all, which.kernels(), patience, lanes),
+        Verb::Bench {
+            rounds,
+            seconds,
+            cut_rounds,
+            rate,
+            seed,
+            which,
+        } => {
+            let settings = bench::Settings {
+                rounds,
+                seconds,
+                cut_rounds,
+                rate,
+                seed,
+            };
+            let sanblk = sanblk(&lab)?;
+            for kernel in which.kernels() {
+                let image = image::build(&lab, *kernel)?;
+                let accel = accel::choose(&lab, &image)?;
+                bench::run(&lab, &image, accel, &sanblk, &settings)?;
+            }
+            Ok(0)
+        }
         Verb::Shell(which) => shell(&lab, which.kernels()[0]),
         Verb::Image(which) => {
             for kernel in which.kernels() {
@@ -220,7 +264,11 @@ fn workspace_tests(lab: &Lab) -> Result<bool> {
     Ok(status.success())
 }
 
+/// Builds the program under test; `SANBLK_LAB_BINARY` names one that is built already.
 fn sanblk(lab: &Lab) -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("SANBLK_LAB_BINARY") {
+        return Ok(binary.into());
+    }
     let status = cargo(lab)
         .args(["build", "--quiet", "--release", "--locked", "-p", "sanblk"])
         .status()
