@@ -18,7 +18,7 @@ up() {
         for v in $portals; do flags="$flags --portal 10.20.$v.254"; done
         # shellcheck disable=SC2086
         expect sanblk attach $flags
-        DEV=$(sanblk status --json | jq -r 'first(.. | objects | .device? // empty)')
+        DEV=$(first_device)
         within 15 paths_up "$(echo "$portals" | wc -w)"
         ;;
     kernel | kernel-tuned)

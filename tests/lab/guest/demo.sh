@@ -24,7 +24,7 @@ run "sanblk discover --portal $P5"
 
 tell "Attach it: one session per VLAN, one block device."
 run "sanblk attach --portal $P5 --portal $P6"
-DEV=$(sanblk status --json | jq -r 'first(.. | objects | .device? // empty)')
+DEV=$(first_device)
 within 10 paths_up 2
 udevadm settle
 run "sanblk status"

@@ -390,22 +390,23 @@ attached() {
     udevadm settle
 }
 
-# volume_json: the volume's object in `sanblk status --json`.
-volume_json() { sanblk status --json | jq -c "first(.. | objects | select(.device? == \"$DEV\"))"; }
+# volume_json: the volume's object in `sanblk status --json`.  first_device: the first volume's device.
+volume_json() { sanblk status --json | jq -c ".volumes[] | select(.device == \"$DEV\")"; }
+first_device() { sanblk status --json | jq -r '.volumes[0].device // empty'; }
 
 # field JQ: one field of it.
 field() { volume_json | jq -r "$1"; }
 
-# paths_up N: exactly that many paths are up.  path_state VLAN: the word for one path.
+# paths_up N: exactly that many paths are up.  path_field VLAN JQ: one field of one path.
 paths_up() { [ "$(field '[.paths[] | select(.state == "up")] | length')" = "$1" ]; }
-path_state() { field ".paths[] | select(.portal | startswith(\"10.20.$1.\")) | .state"; }
+path_field() { field ".paths[] | select(.portal | startswith(\"10.20.$1.\")) | $2"; }
 
 detach() {
     expect timeout 30 sanblk detach "$DEV" "$@"
     within 5 test ! -e "$DEV"
 }
 
-daemon_pid() { pgrep -f 'sanblk daemon' | head -1; }
+daemon_pid() { sanblk status --json | jq -r .daemon.pid; }
 
 # --- IO -----------------------------------------------------------------------------------------------------
 

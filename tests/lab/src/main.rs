@@ -315,9 +315,10 @@ fn run(
         };
         reports.extend(run.scenarios(&here)?);
     }
-    if reports.is_empty() {
-        bail!("none of the scenarios runs on this kernel");
-    }
+    let nowhere = chosen
+        .iter()
+        .filter(|s| !s.kernels.iter().any(|k| kernels.contains(k)));
+    reports.extend(nowhere.map(Report::cannot_run));
     Ok(reports)
 }
 

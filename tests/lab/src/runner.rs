@@ -42,6 +42,20 @@ pub struct Report {
     pub failure: Option<String>,
 }
 
+impl Report {
+    /// For a scenario that was asked for and that none of the chosen kernels can run.
+    pub fn cannot_run(scenario: &Scenario) -> Report {
+        let kernels: Vec<_> = scenario.kernels.iter().map(|k| k.name()).collect();
+        Report {
+            name: scenario.name.clone(),
+            kernel: "none",
+            seconds: 0.0,
+            status: 1,
+            failure: Some(format!("needs --kernel {}", kernels.join(" or --kernel "))),
+        }
+    }
+}
+
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let word = if self.failure.is_some() { "FAIL" } else { "ok" };

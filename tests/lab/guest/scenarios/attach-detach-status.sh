@@ -7,9 +7,7 @@ target_up
 say "discovery lists both portals and the disk"
 sanblk discover --portal "$P5" | tee /tmp/found
 for p in "$P5" "$P6" "$IQN"; do expect grep -q "$p" /tmp/found; done
-expect jq -e . <<E
-$(sanblk discover --portal "$P5" --json)
-E
+same "$IQN" "$(sanblk discover --portal "$P5" --json | jq -r '.portals[0].targets[0].name')" "target in the JSON"
 
 say "attach prints the device, the WWID and the paths; one TCP session per VLAN"
 attached
@@ -23,7 +21,9 @@ same $((1024 * 1024 * 2)) "$(cat "/sys/block/${DEV#/dev/}/size")" "512-byte sect
 same 0 "$(cat "/sys/block/${DEV#/dev/}/ro")" "read-only flag"
 sanblk status
 expect sh -c "sanblk status | grep -q $DEV"
-sanblk status --json | jq -e . >/dev/null || fail "status --json is not JSON"
+same up "$(field .health)" "health"
+same round-robin "$(field .policy)" "policy"
+same "san5 san6" "$(field '[.paths[].interface] | join(" ")')" "interfaces the paths are bound to"
 
 say "attach again prints the same device and adds nothing"
 first=$DEV
@@ -38,7 +38,7 @@ same "$DEV" "$(readlink -f "/dev/disk/by-id/wwn-0x${wwid#3}")" "device behind th
 
 say "settings change live"
 expect sanblk set "$DEV" --no-path-retry 30
-expect sh -c "sanblk status --json | grep -q 30"
+same 30 "$(field .no_path_retry)" "no_path_retry"
 refute sanblk set "$DEV" --no-path-retry sometimes
 
 say "detach ends in bounded time; the rest is empty"
@@ -53,6 +53,7 @@ start=$(ms)
 attach
 [ $(($(ms) - start)) -lt 8000 ] || fail "attach took $(($(ms) - start)) ms with one silent portal"
 paths_up 1 || fail "expected one path up"
+same degraded "$(field .health)" "health"
 verify_fill "$DEV" 4M
 link_pass 6
 within 30 paths_up 2
@@ -60,7 +61,7 @@ detach
 
 say "a portal added by a second attach"
 expect sanblk attach --portal "$P5"
-DEV=$(sanblk status --json | jq -r 'first(.. | objects | .device? // empty)')
+DEV=$(first_device)
 within 5 paths_up 1
 expect sanblk attach --portal "$P6"
 within 10 paths_up 2

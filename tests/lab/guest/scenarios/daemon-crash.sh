@@ -9,9 +9,10 @@ fio --name=crash --filename="$DEV" --direct=1 --ioengine=libaio --rw=randread --
     --time_based --runtime=60 >/tmp/crash.out 2>&1 &
 io=$!
 sleep 2
+pid=$(daemon_pid)
+say "kill -9 of the daemon $pid"
 start=$(ms)
-say "kill -9 of the daemon $(daemon_pid)"
-kill -9 "$(daemon_pid)"
+kill -9 "$pid"
 ended() { ! kill -0 $io 2>/dev/null; }
 within 20 ended
 say "IO ended after $(($(ms) - start)) ms"

@@ -16,6 +16,10 @@ for header in none crc32c; do
         [ $data = none ] || word=CRC32C
         echo $word >"$T/param/DataDigest"
         attached --header-digest $header --data-digest $data
+        for v in 5 6; do
+            wanted="$([ $header = none ] && echo false || echo true) $([ $data = none ] && echo false || echo true)"
+            same "$wanted" "$(path_field $v '.session | "\(.header_digest) \(.data_digest)"')" "digests on VLAN $v"
+        done
         b5=$(bytes 5) b6=$(bytes 6)
         verify_fill "$DEV" 16M
         verify_start "$DEV" 4

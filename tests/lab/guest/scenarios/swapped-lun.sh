@@ -21,7 +21,7 @@ link_give 6
 sleep 8
 paths_up 1 || fail "the stranger became a path"
 sanblk status
-sanblk status | grep -A2 "$P6" | grep -qiE 'another|different|identity|WWID' || fail "status does not say that another LUN is behind $P6"
+path_field 6 .reason | grep -qiE 'another|different|identity|wwid|serial' || fail "no reason names the other LUN: $(path_field 6 .reason)"
 verify_done
 same "$before" "$(sha256sum <"$STORE/other.img")" "content of the stranger"
 say "the right LUN comes back"
@@ -29,5 +29,6 @@ echo 0 >"$T2/enable"
 lun_unmap "$T2" 0
 lun_map "$T2" 0 disk0
 echo 1 >"$T2/enable"
-within 60 paths_up 2
+expect sanblk attach --portal "$P5" --portal "$P6"
+within 30 paths_up 2
 detach
