@@ -4,8 +4,10 @@
 //! Promises: no panic; no byte written outside the read that is in flight for its buffer; none at all after
 //! the end; every command answered or handed back exactly once; what waits stays bounded.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
+use super::tasks::{DataPhase, Phase, Reserved};
 use super::{Command, Event, Handle, Session, SessionConfig, Transfer, Want};
 use crate::login::{Authentication, LoginParameters, Negotiated, Offer, SessionType};
 use crate::memory::{BufferId, Memory};
@@ -14,7 +16,10 @@ use crate::scsi::Cdb;
 use crate::time::Instant;
 use crate::wire::digest::digest;
 use crate::wire::{
-    Bhs, Isid, Lun, TaskAttribute, TaskManagementFunction, TaskTag, Tpgt, Tsih, padding,
+    AsyncEvent, AsyncMessage, Bhs, DataIn, DataInStatus, DataSn, Isid, LogoutResponse, Lun, NopIn,
+    R2t, Reject, RejectReason, Residual, ScsiResponse, TargetNumbers, TaskAttribute,
+    TaskManagementFunction, TaskManagementResponse, TaskTag, TextResponse, Tpgt, TransferTag, Tsih,
+    padding,
 };
 
 /// Runs one input.
@@ -35,17 +40,109 @@ pub fn drive_with_bytes(data: &[u8]) {
         session: Session::established(Instant::default(), &config(), terms.clone(), 16),
         memory: Arena::new(BUFFERS),
         now: Instant::default(),
-        seal: digests & 0x80 == 0,
+        seal: digests < 0xf0,
         terms,
         commands: 0,
         ended: 0,
         closed: false,
-        tags: Vec::new(),
+        headers: Vec::new(),
     };
     while !input.0.is_empty() {
         fuzz.turn(&mut input);
     }
     fuzz.finish();
+}
+
+/// A command that was sent: its tag, itself, and what it expects next (DataSN or R2TSN, bytes received).
+fn pick_command(
+    session: &mut super::FullFeature,
+    pick: u8,
+) -> Option<(TaskTag, Command, (DataSn, u32))> {
+    let sent: Vec<_> = session
+        .tasks
+        .commands_with_tags()
+        .filter_map(|(tag, task)| match &task.phase {
+            Phase::Queued => None,
+            Phase::Sent { data, .. } => Some((
+                tag,
+                task.command,
+                match data {
+                    DataPhase::None => (DataSn(0), 0),
+                    DataPhase::In { next, received } => (*next, *received),
+                    DataPhase::Out { next, .. } => (*next, 0),
+                },
+            )),
+        })
+        .collect();
+    (!sent.is_empty()).then(|| sent[usize::from(pick) % sent.len()])
+}
+
+/// What a target may say next about a command.
+fn answer(
+    task: TaskTag,
+    command: &Command,
+    (next, received): (DataSn, u32),
+    numbers: TargetNumbers,
+    kind: u8,
+    input: &mut Input<'_>,
+) -> (Bhs, Vec<u8>) {
+    let lun = command.lun;
+    match command.transfer {
+        Transfer::Read { len, .. } if kind % 16 < 7 => {
+            let data_len = (len - received).min(u32::from(input.byte()) * 9);
+            let last = received + data_len == len;
+            let status = (last && kind & 0x80 != 0).then_some(DataInStatus {
+                status: 0,
+                stat_sn: numbers.stat_sn,
+                residual: Residual::None,
+            });
+            let data_in = DataIn {
+                last,
+                acknowledge: false,
+                status,
+                lun,
+                task,
+                transfer: TransferTag::NONE,
+                exp_cmd_sn: numbers.exp_cmd_sn,
+                max_cmd_sn: numbers.max_cmd_sn,
+                data_sn: next,
+                offset: received,
+                data_len,
+            };
+            (data_in.emit(), vec![kind; data_len as usize])
+        }
+        Transfer::Write { len: len @ 1.., .. } if kind % 16 < 7 => {
+            let offset = (u32::from(input.byte()) * 16).min(len - 1);
+            let r2t = R2t {
+                lun,
+                task,
+                transfer: TransferTag(u32::from(kind)),
+                numbers,
+                r2t_sn: next,
+                offset,
+                len: NonZeroU32::new(len - offset).expect("offset is below len"),
+            };
+            (r2t.emit(), Vec::new())
+        }
+        _ => {
+            let status = if kind & 0x40 != 0 { 2 } else { 0 };
+            let response = ScsiResponse {
+                response: 0,
+                status,
+                task,
+                numbers,
+                exp_data_sn: 0,
+                residual: Residual::None,
+                data_len: 0,
+            };
+            let mut sense = vec![0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x29];
+            sense.resize(20, 0);
+            (
+                response.emit(),
+                if status == 0 { Vec::new() } else { sense },
+            )
+        }
+    }
 }
 
 struct Fuzz {
@@ -58,26 +155,26 @@ struct Fuzz {
     commands: u32,
     ended: u32,
     closed: bool,
-    /// Tags that were seen on the wire, so that answers can name them.
-    tags: Vec<TaskTag>,
+    /// Headers that were seen on the wire, so that a Reject can hold them.
+    headers: Vec<[u8; 48]>,
 }
 
 impl Fuzz {
     fn turn(&mut self, input: &mut Input<'_>) {
-        match input.byte() % 12 {
-            0 | 1 => self.submit(input.byte()),
-            2 => self.transmit(usize::from(input.byte()) * 64),
-            3 => {
+        match input.byte() % 32 {
+            0..6 => self.submit(input.byte()),
+            6..12 => self.transmit(usize::from(input.byte()) * 64),
+            12 => {
                 let len = usize::from(input.byte());
                 let bytes = input.take(len).to_vec();
                 self.session.receive(self.now, &bytes, &mut self.memory);
             }
-            4..=8 => self.receive_pdu(input),
-            9 => {
+            13..27 => self.receive_pdu(input),
+            27 => {
                 self.now = self.now + Duration::from_millis(u64::from(input.byte()) * 20);
                 self.session.handle_timeout(self.now);
             }
-            10 => self.place(input),
+            28 => self.place(input),
             _ => self.order(input.byte()),
         }
         self.drain();
@@ -129,10 +226,8 @@ impl Fuzz {
             match *piece {
                 Piece::Head { start, len } => {
                     let bytes = &head[start as usize..(start + len) as usize];
-                    if let Some(tag) = bytes.get(16..20) {
-                        self.tags.push(TaskTag(u32::from_be_bytes([
-                            tag[0], tag[1], tag[2], tag[3],
-                        ])));
+                    if let Some(header) = bytes.first_chunk() {
+                        self.headers.push(*header);
                     }
                 }
                 Piece::Payload {
@@ -144,52 +239,171 @@ impl Fuzz {
                 }
             }
         }
-        if self.tags.len() > 64 {
-            self.tags.drain(..32);
-        }
+        let old = self.headers.len().saturating_sub(16);
+        self.headers.drain(..old);
     }
 
-    /// Feeds a PDU that is plausible but for the bytes the input changes.
+    /// Feeds a PDU that fits the session's state, but for the bytes that the input changes.
     fn receive_pdu(&mut self, input: &mut Input<'_>) {
-        let opcode = OPCODES[usize::from(input.byte()) % OPCODES.len()];
-        let mut bhs = [0; 48];
-        bhs[0] = opcode;
-        bhs[1] = 0x80 | input.byte();
-        let tag = match input.byte() {
-            0xff => TaskTag::NONE,
-            pick => match self.tags.len() {
-                0 => TaskTag::NONE,
-                len => self.tags[usize::from(pick) % len],
+        let super::State::FullFeature(session) = &mut self.session.state else {
+            return;
+        };
+        let stat_sn = session.exp_stat_sn;
+        let numbers = TargetNumbers {
+            stat_sn,
+            exp_cmd_sn: session.window.current(),
+            max_cmd_sn: session.window.current().plus(u32::from(input.byte() % 32)),
+        };
+        let kind = input.byte();
+        let (bhs, data) = match kind % 16 {
+            0..=9 => match pick_command(session, input.byte()) {
+                Some((task, command, phase)) => answer(task, &command, phase, numbers, kind, input),
+                None => return,
             },
+            other => {
+                let waiting = session.tasks.any_reserved(input.byte());
+                self.control(other, waiting, numbers, input)
+            }
         };
-        bhs[16..20].copy_from_slice(&tag.0.to_be_bytes());
-        bhs[20..24].copy_from_slice(&[0xff; 4]);
-        if let super::State::FullFeature(session) = &self.session.state {
-            bhs[24..28].copy_from_slice(&session.exp_stat_sn.0.to_be_bytes());
+        let mut bhs = bhs;
+        // Most PDUs stay as they are, so that a run gets somewhere.
+        if input.byte() >= 0xe0 {
+            bhs.0[usize::from(input.byte()) % 48] ^= 1 << (input.byte() % 8);
         }
-        bhs[35] = input.byte();
-        let data = {
-            let len = usize::from(input.byte()) * 4;
-            input.take(len)
-        };
-        for _ in 0..input.byte() % 8 {
-            bhs[usize::from(input.byte()) % 48] = input.byte();
-        }
-        let mut bhs = Bhs(bhs);
         bhs.set_data_len(data.len());
         let mut bytes = bhs.0.to_vec();
         if self.terms.header_digest {
             let sum = if self.seal { digest(&bytes, 0) } else { [0; 4] };
             bytes.extend_from_slice(&sum);
         }
-        bytes.extend_from_slice(data);
+        bytes.extend_from_slice(&data);
         let pad = padding(data.len());
         bytes.extend_from_slice(&[0; 3][..pad]);
         if self.terms.data_digest && !data.is_empty() {
-            let sum = if self.seal { digest(data, pad) } else { [0; 4] };
+            let sum = if self.seal {
+                digest(&data, pad)
+            } else {
+                [0; 4]
+            };
             bytes.extend_from_slice(&sum);
         }
-        self.session.receive(self.now, &bytes, &mut self.memory);
+        // Sometimes only the first part, so that timers and calls fall into the middle of a PDU.
+        let first = match input.byte() {
+            0xc0.. => bytes.len() / 2,
+            _ => bytes.len(),
+        };
+        self.session
+            .receive(self.now, &bytes[..first], &mut self.memory);
+        if first < bytes.len() {
+            self.place(input);
+            self.drain();
+            let placed = match self.session.want() {
+                // What was received in place must not be fed again.
+                Want::Payload { len, .. } => {
+                    bytes.len() - (data.len() - len as usize).min(bytes.len())
+                }
+                _ => first,
+            };
+            self.session
+                .receive(self.now, &bytes[placed.max(first)..], &mut self.memory);
+        }
+    }
+
+    fn control(
+        &self,
+        kind: u8,
+        waiting: Option<(TaskTag, Reserved)>,
+        numbers: TargetNumbers,
+        input: &mut Input<'_>,
+    ) -> (Bhs, Vec<u8>) {
+        let detail = input.byte();
+        let lun = Lun::default();
+        let nop = NopIn {
+            lun,
+            task: TaskTag::NONE,
+            transfer: TransferTag(u32::from(detail)),
+            numbers,
+            data_len: 0,
+        };
+        let bhs = match kind {
+            11..=13 => match waiting {
+                None => nop.emit(),
+                Some((task, Reserved::Ping)) => NopIn {
+                    task,
+                    transfer: TransferTag::NONE,
+                    ..nop
+                }
+                .emit(),
+                Some((task, Reserved::Management)) => TaskManagementResponse {
+                    response: detail & 1,
+                    task,
+                    numbers,
+                }
+                .emit(),
+                Some((task, Reserved::Logout)) => {
+                    let (time2wait, time2retain) = (1, 0);
+                    LogoutResponse {
+                        response: 0,
+                        task,
+                        numbers,
+                        time2wait,
+                        time2retain,
+                    }
+                    .emit()
+                }
+                Some((task, Reserved::Text)) => {
+                    let last = detail & 3 == 0;
+                    let transfer = if last {
+                        TransferTag::NONE
+                    } else {
+                        TransferTag(5)
+                    };
+                    let response = TextResponse {
+                        last,
+                        continued: false,
+                        lun,
+                        task,
+                        transfer,
+                        numbers,
+                        data_len: 0,
+                    };
+                    return (response.emit(), input.take(usize::from(detail)).to_vec());
+                }
+            },
+            14 => {
+                let event = match detail % 16 {
+                    0 => AsyncEvent::TasksTerminated,
+                    1 => AsyncEvent::SessionDrop { time2wait: 1 },
+                    _ => AsyncEvent::Vendor {
+                        event: 250,
+                        code: detail,
+                    },
+                };
+                let lun = Lun([0, detail >> 6, 0, 0, 0, 0, 0, 0]);
+                AsyncMessage {
+                    lun,
+                    numbers,
+                    event,
+                    data_len: 0,
+                }
+                .emit()
+            }
+            _ => {
+                let mut bhs = Reject {
+                    reason: RejectReason::ProtocolError,
+                    numbers,
+                    data_len: 0,
+                }
+                .emit();
+                bhs.put_u8(2, if detail < 0xf0 { 6 } else { detail & 0xf });
+                let header = match self.headers.len() {
+                    0 => vec![0; 48],
+                    len => self.headers[usize::from(detail) % len].to_vec(),
+                };
+                return (bhs, header);
+            }
+        };
+        (bhs, Vec::new())
     }
 
     /// Receives in place what the session wants.
@@ -373,8 +587,5 @@ pub(super) fn terms() -> Negotiated {
     }
 }
 
-const OPCODES: [u8; 12] = [
-    0x20, 0x21, 0x21, 0x22, 0x24, 0x25, 0x25, 0x26, 0x31, 0x31, 0x32, 0x3f,
-];
 const BUFFERS: usize = 8;
 const BUFFER_LEN: usize = 8192;

@@ -95,6 +95,16 @@ impl CommandTask {
     }
 }
 
+/// What a reserved slot holds.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reserved {
+    Ping,
+    Text,
+    Logout,
+    Management,
+}
+
 /// The table.
 #[derive(Debug)]
 pub(super) struct Tasks {
@@ -230,6 +240,26 @@ impl Tasks {
                 Task::Command(task) => Some((tag(index as u16, slot.generation), task)),
                 _ => None,
             })
+    }
+
+    /// Some live task other than a command.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn any_reserved(&self, pick: u8) -> Option<(TaskTag, Reserved)> {
+        let first = usize::from(self.commands_max);
+        let live: Vec<_> = (first..self.slots.len())
+            .filter_map(|index| {
+                let slot = &self.slots[index];
+                let kind = match slot.task {
+                    Task::Free | Task::Command(_) => return None,
+                    Task::Ping => Reserved::Ping,
+                    Task::Text => Reserved::Text,
+                    Task::Logout => Reserved::Logout,
+                    Task::Management(_) => Reserved::Management,
+                };
+                Some((tag(index as u16, slot.generation), kind))
+            })
+            .collect();
+        (!live.is_empty()).then(|| live[usize::from(pick) % live.len()])
     }
 
     /// Removes a live task.
