@@ -21,9 +21,9 @@ use std::time::Duration;
 use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::io::UblkDev;
 use libublk::sys::{
-    UBLK_F_AUTO_BUF_REG, UBLK_F_BATCH_IO, UBLK_F_NEED_GET_DATA, UBLK_F_SUPPORT_ZERO_COPY,
-    UBLK_F_UNPRIVILEGED_DEV, UBLK_F_USER_COPY, UBLK_F_USER_RECOVERY, UBLK_F_ZONED, UBLK_S_DEV_DEAD,
-    UBLK_S_DEV_LIVE, ublk_params,
+    UBLK_F_AUTO_BUF_REG, UBLK_F_BATCH_IO, UBLK_F_CMD_IOCTL_ENCODE, UBLK_F_NEED_GET_DATA,
+    UBLK_F_SUPPORT_ZERO_COPY, UBLK_F_UNPRIVILEGED_DEV, UBLK_F_USER_COPY, UBLK_F_USER_RECOVERY,
+    UBLK_F_ZONED, UBLK_S_DEV_DEAD, UBLK_S_DEV_LIVE, ublk_params, ublksrv_ctrl_dev_info,
 };
 use libublk::{UblkError, UblkFlags};
 
@@ -67,8 +67,8 @@ pub enum ControlError {
     /// No answer in time.
     #[error(
         "{command} was not answered within {limit:?}: {}",
-        if *command == "DEL_DEV" {
-            "something still holds the device open, or the driver is wedged"
+        if *command == "STOP_DEV" {
+            "the queues do not answer the requests they hold, or the driver is wedged (see the kernel log)"
         } else {
             "the ublk driver is wedged, see the kernel log; only a reboot frees it"
         }
@@ -317,7 +317,7 @@ struct Added {
 }
 
 /// One queue of an added device: what a ring needs to serve it. Holds the character device open until its
-/// ring is dropped, and DEL_DEV waits for that.
+/// ring is dropped.
 #[derive(Debug)]
 pub struct DeviceQueue {
     pub(crate) file: OwnedFd,
@@ -434,11 +434,12 @@ impl Device {
         self.order("STOP_DEV", limit, Order::Stop)
     }
 
-    /// Deletes the stopped device. Every ring must have been dropped.
+    /// Deletes the stopped device. Drop the rings first. Programs that still hold the dead disk open do not
+    /// delay this (they get EIO); its number is free again when the last of them closes it.
     ///
     /// # Errors
     ///
-    /// The driver refuses or does not answer, as it does not while a ring still exists.
+    /// The driver refuses or does not answer.
     pub fn delete(mut self, limit: Duration) -> Result<(), ControlError> {
         self.queues.clear();
         self.order("DEL_DEV", limit, Order::Delete)
@@ -490,7 +491,7 @@ fn control_thread(
             }
             Order::Delete(answer) => {
                 drop(device);
-                let _ = answer.send(checked("DEL_DEV", ctrl.del_dev()));
+                let _ = answer.send(checked("DEL_DEV", ctrl.del_dev_async()));
                 return;
             }
         }
@@ -500,7 +501,7 @@ fn control_thread(
         let _ = ctrl.stop_dev();
     }
     drop(device);
-    let _ = ctrl.del_dev();
+    let _ = ctrl.del_dev_async();
 }
 
 fn add(
@@ -508,13 +509,24 @@ fn add(
     parameters: &ublk_params,
     report: &SyncSender<Result<Added, ControlError>>,
 ) -> Result<(UblkCtrl, UblkDev), ControlError> {
-    let id = options
-        .id
-        .map_or(Ok(-1), i32::try_from)
-        .map_err(|_| refused("ADD_DEV", libc::EINVAL))?;
-    let ctrl = UblkCtrlBuilder::default()
+    let ctrl = match options.id {
+        None => add_next_free(options)?,
+        Some(id) => add_numbered(options, id)?,
+    };
+    match open_added(&ctrl, options, parameters, report) {
+        Ok(device) => Ok((ctrl, device)),
+        Err(error) => {
+            // Half a device is nobody's use; the error is the one to report.
+            let _ = ctrl.del_dev_async();
+            Err(error)
+        }
+    }
+}
+
+fn add_next_free(options: &AddOptions) -> Result<UblkCtrl, ControlError> {
+    UblkCtrlBuilder::default()
         .name("sanblk")
-        .id(id)
+        .id(-1)
         .nr_queues(options.queues)
         .depth(options.depth)
         .io_buf_bytes(options.io_bytes_max)
@@ -522,8 +534,41 @@ fn add(
         .ctrl_target_flags(OWNER)
         .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
         .build()
-        .map_err(|error| libublk_error("ADD_DEV", error))?;
-    // From here on, an early return drops `ctrl`, which deletes the device again.
+        .map_err(|error| libublk_error("ADD_DEV", error))
+}
+
+/// libublk's control object deletes its device when dropped, and when ADD_DEV failed because the number is
+/// taken, that is somebody else's living disk. So a numbered device is added first, then handed to libublk as
+/// one that exists (it notes on stderr that there is no state file of its own; there never is).
+fn add_numbered(options: &AddOptions, id: u32) -> Result<UblkCtrl, ControlError> {
+    let number = i32::try_from(id).map_err(|_| refused("ADD_DEV", libc::EINVAL))?;
+    let control = open_control()?;
+    let mut info = ublksrv_ctrl_dev_info {
+        nr_hw_queues: options.queues,
+        queue_depth: options.depth,
+        max_io_buf_bytes: options.io_bytes_max,
+        dev_id: id,
+        ublksrv_pid: std::process::id() as i32,
+        flags: u64::from(UBLK_F_CMD_IOCTL_ENCODE),
+        ublksrv_flags: OWNER,
+        ..Default::default()
+    };
+    command::add(&control, &mut info)
+        .map_err(|error| refused("ADD_DEV", error.raw_os_error().unwrap_or(libc::EIO)))?;
+    UblkCtrl::new_simple(number).map_err(|error| {
+        // As above: not left behind.
+        let _ = command::delete(&control, id);
+        libublk_error("GET_DEV_INFO", error)
+    })
+}
+
+/// Opens the character device of what was just added, and reports.
+fn open_added(
+    ctrl: &UblkCtrl,
+    options: &AddOptions,
+    parameters: &ublk_params,
+    report: &SyncSender<Result<Added, ControlError>>,
+) -> Result<UblkDev, ControlError> {
     checked("GET_DEV_INFO", ctrl.read_dev_info())?;
     let info = ctrl.dev_info();
     if info.flags & FOREIGN_MODES != 0 {
@@ -534,7 +579,7 @@ fn add(
         device.tgt.dev_size = options.parameters.bytes();
         Ok(())
     };
-    let device = UblkDev::new("sanblk".to_owned(), set_up, &ctrl)
+    let device = UblkDev::new("sanblk".to_owned(), set_up, ctrl)
         .map_err(|error| libublk_error("opening the character device", error))?;
     let queue = |number| -> io::Result<DeviceQueue> {
         Ok(DeviceQueue {
@@ -557,7 +602,7 @@ fn add(
         // Too late: the caller has given up. Not left behind, though.
         return Err(refused("ADD_DEV", libc::ETIMEDOUT));
     }
-    Ok((ctrl, device))
+    Ok(device)
 }
 
 fn start(ctrl: &UblkCtrl, device: &UblkDev) -> Result<(), ControlError> {

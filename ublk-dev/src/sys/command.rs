@@ -1,5 +1,5 @@
-//! Control commands of the ublk driver that libublk offers only together with side effects (it prints when it
-//! finds no state file of its own): features, information about any device, stop and delete by id.
+//! Control commands of the ublk driver that libublk offers only together with side effects: it prints when it
+//! finds no state file of its own, and an ADD_DEV of a taken number deletes the device that has it.
 //!
 //! Blocking: a wedged driver holds the calling thread. Callers put a thread and a time limit around it.
 
@@ -10,8 +10,8 @@ use std::os::fd::AsRawFd;
 use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use libublk::sys::{
-    UBLK_U_CMD_DEL_DEV, UBLK_U_CMD_GET_DEV_INFO, UBLK_U_CMD_GET_FEATURES, UBLK_U_CMD_STOP_DEV,
-    ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info,
+    UBLK_U_CMD_ADD_DEV, UBLK_U_CMD_DEL_DEV_ASYNC, UBLK_U_CMD_GET_DEV_INFO, UBLK_U_CMD_GET_FEATURES,
+    UBLK_U_CMD_STOP_DEV, ublksrv_ctrl_cmd, ublksrv_ctrl_dev_info,
 };
 
 /// What `dev_id` holds when a command is for no device.
@@ -84,6 +84,13 @@ pub(crate) fn stop(control: &File, device: u32) -> io::Result<()> {
     run::<()>(control, UBLK_U_CMD_STOP_DEV, device, None)
 }
 
+/// Adds a device; the driver answers in `wanted` what it made of the wishes.
+pub(crate) fn add(control: &File, wanted: &mut ublksrv_ctrl_dev_info) -> io::Result<()> {
+    let id = wanted.dev_id;
+    run(control, UBLK_U_CMD_ADD_DEV, id, Some(wanted))
+}
+
+/// Deletes without waiting for those who still hold the dead disk open.
 pub(crate) fn delete(control: &File, device: u32) -> io::Result<()> {
-    run::<()>(control, UBLK_U_CMD_DEL_DEV, device, None)
+    run::<()>(control, UBLK_U_CMD_DEL_DEV_ASYNC, device, None)
 }

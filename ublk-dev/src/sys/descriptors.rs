@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use libublk::sys::{UBLK_MAX_QUEUE_DEPTH, UBLKSRV_CMD_BUF_OFFSET, ublksrv_io_desc};
 
-/// Read-only view of one queue's descriptors. Unmapped on drop; a mapping left behind blocks DEL_DEV for ever.
+/// Read-only view of one queue's descriptors. Unmapped on drop; a mapping left behind keeps the device's number taken.
 pub(crate) struct Descriptors {
     base: NonNull<ublksrv_io_desc>,
     len: usize,

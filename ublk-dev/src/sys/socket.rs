@@ -85,10 +85,8 @@ pub(crate) struct KernelAddress {
 impl KernelAddress {
     pub(crate) fn empty() -> Self {
         // SAFETY: all-zero is a valid sockaddr_storage (AF_UNSPEC).
-        Self {
-            storage: unsafe { std::mem::zeroed() },
-            len: 0,
-        }
+        let storage = unsafe { std::mem::zeroed() };
+        Self { storage, len: 0 }
     }
 
     pub(crate) fn new(address: &SocketAddr) -> Self {

@@ -1,0 +1,147 @@
+//! The scenarios under `tests/lab/guest/scenarios/`: shell files whose first lines say what they want.
+//!
+//! ```text
+//! # lab: boot=shared kernel=both time=60 long=no load=busy
+//! # what: one sentence
+//! # kernel-log-may-say: text (a kernel line that is expected and does not fail the scenario)
+//! ```
+
+use crate::cache::Lab;
+use crate::kernel::Kernel;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::time::Duration;
+
+/// How a scenario spends its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// It computes: it gets the machine's cores for itself.
+    Busy,
+    /// It mostly waits for time-outs: another guest may run beside it.
+    Waits,
+}
+
+/// One scenario and what its header asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// File name without `.sh`.
+    pub name: String,
+    /// The `# what:` sentence.
+    pub what: String,
+    /// It gets a guest of its own (default: it shares one boot with others).
+    pub own_boot: bool,
+    /// Kernels it can run on.
+    pub kernels: Vec<Kernel>,
+    /// Longest run time on a quiet machine.
+    pub limit: Duration,
+    /// Only with `--all` or by name.
+    pub long: bool,
+    /// See [`Load`].
+    pub load: Load,
+    /// Text of expected kernel-log lines, which then do not fail the scenario.
+    pub forgiven: Vec<String>,
+}
+
+/// All scenarios, by name.
+pub fn all(lab: &Lab) -> Result<Vec<Scenario>> {
+    let dir = lab.guest.join("scenarios");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "sh") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let text = fs::read_to_string(&path)?;
+            found.push(parse(&name, &text).with_context(|| path.display().to_string())?);
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The demonstration: a scenario outside the test list.
+pub fn demo(lab: &Lab) -> Result<Scenario> {
+    let path = lab.guest.join("demo.sh");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let mut demo = parse("demo", &text)?;
+    demo.own_boot = true;
+    Ok(demo)
+}
+
+/// Reads the header of one scenario file.
+pub fn parse(name: &str, text: &str) -> Result<Scenario> {
+    let mut s = Scenario {
+        name: name.to_owned(),
+        what: String::new(),
+        own_boot: false,
+        kernels: vec![Kernel::Stable, Kernel::Backports],
+        limit: Duration::from_secs(60),
+        long: false,
+        load: Load::Busy,
+        forgiven: Vec::new(),
+    };
+    let mut seen = false;
+    for line in text.lines().take_while(|l| l.starts_with('#')) {
+        if let Some(what) = line.strip_prefix("# what:") {
+            what.trim().clone_into(&mut s.what);
+        } else if let Some(text) = line.strip_prefix("# kernel-log-may-say:") {
+            s.forgiven.push(text.trim().to_owned());
+        } else if let Some(settings) = line.strip_prefix("# lab:") {
+            seen = true;
+            for setting in settings.split_whitespace() {
+                apply(&mut s, setting)?;
+            }
+        }
+    }
+    if !seen || s.what.is_empty() {
+        bail!("needs the header lines `# lab: ...` and `# what: ...`");
+    }
+    Ok(s)
+}
+
+fn apply(s: &mut Scenario, setting: &str) -> Result<()> {
+    match setting.split_once('=') {
+        Some(("boot", "shared")) => s.own_boot = false,
+        Some(("boot", "own")) => s.own_boot = true,
+        Some(("kernel", "both")) => s.kernels = vec![Kernel::Stable, Kernel::Backports],
+        Some(("kernel", "stable")) => s.kernels = vec![Kernel::Stable],
+        Some(("kernel", "backports")) => s.kernels = vec![Kernel::Backports],
+        Some(("time", seconds)) => s.limit = Duration::from_secs(seconds.parse()?),
+        Some(("long", "yes")) => s.long = true,
+        Some(("long", "no")) => s.long = false,
+        Some(("load", "busy")) => s.load = Load::Busy,
+        Some(("load", "waits")) => s.load = Load::Waits,
+        _ => bail!("unknown setting {setting:?} in the `# lab:` line"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_and_defaults_hold() {
+        let text = "# lab: boot=own time=90 load=waits\n# what: does it\necho\n# lab: time=1\n";
+        let s = parse("x", text).expect("a good header");
+        assert!(s.own_boot && !s.long);
+        assert_eq!(s.limit, Duration::from_secs(90));
+        assert_eq!(s.load, Load::Waits);
+        assert_eq!(s.what, "does it");
+        assert_eq!(s.kernels.len(), 2);
+    }
+
+    #[test]
+    fn a_typo_in_a_header_is_an_error_not_a_default() {
+        assert!(parse("x", "# lab: tiem=90\n# what: w\n").is_err());
+        assert!(parse("x", "# lab: time=soon\n# what: w\n").is_err());
+        assert!(parse("x", "# what: no settings\n").is_err());
+        assert!(parse("x", "# lab: time=9\n").is_err());
+    }
+
+    #[test]
+    fn every_scenario_of_the_repository_has_a_good_header() {
+        let lab = Lab::open().expect("the repository");
+        let all = all(&lab).expect("good headers");
+        assert!(all.iter().any(|s| s.name == "hello"));
+    }
+}
