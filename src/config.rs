@@ -143,7 +143,10 @@ pub struct NoPathError;
 
 impl fmt::Display for NoPathError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected `queue`, `fail` or a number of seconds from 1 to {SECONDS_MAX}")
+        write!(
+            f,
+            "expected `queue`, `fail` or a number of seconds from 1 to {SECONDS_MAX}"
+        )
     }
 }
 
@@ -224,9 +227,7 @@ impl Config {
 
     fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
         let config: Config = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
             Failure::new(
                 Kind::Usage,
                 format!("configuration {}, line {line}: {}", path.display(), error.message()),
@@ -242,6 +243,12 @@ impl Config {
         let own = self.target.get(target).cloned().unwrap_or_default();
         own.over(self.defaults.clone())
     }
+}
+
+/// Number of the line that holds this byte, from 1.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    before.filter(|byte| **byte == b'\n').count() + 1
 }
 
 #[cfg(test)]

@@ -54,7 +54,11 @@ impl Place {
             // No route: the connect says so with the kernel's own words.
             Ok(Reach::None) | Err(_) => (None, None),
         };
-        Place { address, interface, gateway }
+        Place {
+            address,
+            interface,
+            gateway,
+        }
     }
 }
 
@@ -148,10 +152,11 @@ impl Connection {
                 .map_err(|_| SessionError::Answer("the kernel gives no random bytes"))?;
             match Connection::try_open(&place, login.clone()).await {
                 Err(SessionError::Closed(Closed::Login(LoginFailure::Redirected {
-                    address, ..
+                    portal,
+                    ..
                 }))) if redirects < REDIRECTS_MAX => {
                     redirects += 1;
-                    place = redirected(&address).await?;
+                    place = redirected(portal).await?;
                 }
                 Err(SessionError::Closed(why)) if may_choke(&why) && retry_md5(&mut login) => {
                     tracing::info!("{}: {why}; trying again with CHAP MD5 alone", place.address);
@@ -181,9 +186,14 @@ impl Connection {
             pieces: Vec::with_capacity(32),
             place: place.clone(),
         };
-        match connection.within("a login", LOGIN_TIMEOUT + CONNECT_TIMEOUT).await? {
+        match connection
+            .within("a login", LOGIN_TIMEOUT + CONNECT_TIMEOUT)
+            .await?
+        {
             Event::Established => Ok(connection),
-            _ => Err(SessionError::Answer("the session spoke before the login ended")),
+            _ => Err(SessionError::Answer(
+                "the session spoke before the login ended",
+            )),
         }
     }
 
@@ -193,7 +203,9 @@ impl Connection {
     /// The session ended, or nothing came back in time.
     pub async fn command(&mut self, command: Command) -> Result<Completion, SessionError> {
         if self.session.room() == 0 {
-            return Err(SessionError::Answer("the target's command window is closed"));
+            return Err(SessionError::Answer(
+                "the target's command window is closed",
+            ));
         }
         self.session.submit(host::now(), command);
         loop {
@@ -279,16 +291,19 @@ impl Connection {
     async fn transmit(&mut self) -> io::Result<()> {
         loop {
             let mut out = Outgoing::new(&mut self.head, &mut self.pieces, BUFFER_LEN as usize);
-            self.session.poll_transmit(host::now(), &self.memory, &mut out);
+            self.session
+                .poll_transmit(host::now(), &self.memory, &mut out);
             if out.is_empty() {
                 return Ok(());
             }
             for piece in &self.pieces {
                 let bytes = match *piece {
                     Piece::Head { start, len } => &self.head[start as usize..][..len as usize],
-                    Piece::Payload { buffer, offset, len } => {
-                        self.memory.read(buffer, offset, len)
-                    }
+                    Piece::Payload {
+                        buffer,
+                        offset,
+                        len,
+                    } => self.memory.read(buffer, offset, len),
                 };
                 self.stream.write_all(bytes).await?;
             }
@@ -305,13 +320,16 @@ async fn connect(place: &Place) -> io::Result<TcpStream> {
     }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    TcpSocket::from_std_stream(std::net::TcpStream::from(socket)).connect(place.address).await
+    TcpSocket::from_std_stream(std::net::TcpStream::from(socket))
+        .connect(place.address)
+        .await
 }
 
-async fn redirected(address: &str) -> Result<Place, SessionError> {
-    const BAD: SessionError = SessionError::Answer("the target redirects to an unusable address");
-    let portal: discovery::Portal = address.parse().map_err(|_| BAD)?;
-    places(&portal.into()).await?.into_iter().next().ok_or(BAD)
+async fn redirected(portal: discovery::Portal) -> Result<Place, SessionError> {
+    let mut places = places(&portal.into()).await?.into_iter();
+    places.next().ok_or(SessionError::Answer(
+        "the target redirects to a name without an address",
+    ))
 }
 
 /// Whether this end of a login may mean that the target could not read our list of CHAP algorithms.

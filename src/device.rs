@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use multipath::Description;
-use ublk_dev::control::{AddOptions, ControlError};
+use ublk_dev::AddOptions;
+use ublk_dev::control::ControlError;
 use ublk_dev::params::{Discard, Parameters};
 
 use crate::failure::{Failure, Kind};
@@ -137,7 +138,11 @@ mod tests {
             write_cache: true,
             fua: false,
             read_only: true,
-            unmap: Some(UnmapLimits { max_blocks: u32::MAX, granularity_blocks: 8, alignment_blocks: 0 }),
+            unmap: Some(UnmapLimits {
+                max_blocks: u32::MAX,
+                granularity_blocks: 8,
+                alignment_blocks: 0,
+            }),
             max_write_same_blocks: None,
             write_same_unmaps: false,
             target_port_group: None,

@@ -3,7 +3,7 @@
 use iscsi_client::discovery::{Discovery, SEND_ALL_TARGETS, TargetRecord};
 use iscsi_client::login::{Credentials, LoginParameters, Offer, SessionType};
 use iscsi_client::wire::Lun;
-use multipath::isid::{IsidKey, probe_isid};
+use multipath::{IsidKey, probe_isid};
 
 use crate::connection::{Connection, Place, SessionError, places};
 use crate::portal::Portal;
@@ -32,7 +32,13 @@ pub struct Answer {
 pub async fn ask(asker: &Asker, portal: Portal) -> Answer {
     let places = match places(&portal).await {
         Ok(places) => places,
-        Err(error) => return Answer { portal, place: None, targets: Err(error) },
+        Err(error) => {
+            return Answer {
+                portal,
+                place: None,
+                targets: Err(error),
+            };
+        }
     };
     let mut answer = Answer {
         portal,
@@ -41,7 +47,11 @@ pub async fn ask(asker: &Asker, portal: Portal) -> Answer {
     };
     for place in places {
         answer.targets = send_targets(asker, &place).await;
-        if !answer.targets.as_ref().is_err_and(SessionError::is_unreachable) {
+        if !answer
+            .targets
+            .as_ref()
+            .is_err_and(SessionError::is_unreachable)
+        {
             answer.place = Some(place);
             break;
         }
@@ -72,7 +82,11 @@ async fn send_targets(asker: &Asker, place: &Place) -> Result<Vec<TargetRecord>,
     connection.close().await;
     let found = found.map_err(|_| SessionError::Answer("the list of targets cannot be read"))?;
     for skipped in &found.skipped {
-        tracing::info!("{}: skipped {:?} in the list of targets", place.address, skipped.excerpt);
+        tracing::info!(
+            "{}: skipped {:?} in the list of targets",
+            place.address,
+            skipped.excerpt
+        );
     }
     Ok(found.targets)
 }

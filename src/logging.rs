@@ -41,7 +41,10 @@ impl Log {
             .finish();
         // A second daemon in one process exists only in tests, which keep the first one's log.
         let _ = tracing::subscriber::set_global_default(subscriber);
-        Ok(Log { dropped, _guard: guard })
+        Ok(Log {
+            dropped,
+            _guard: guard,
+        })
     }
 
     /// Lines that were dropped so far.
@@ -68,9 +71,17 @@ struct CappedFile {
 
 impl CappedFile {
     fn open(path: &Path) -> io::Result<CappedFile> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
         let len = file.metadata()?.len();
-        Ok(CappedFile { path: path.to_owned(), file, len })
+        Ok(CappedFile {
+            path: path.to_owned(),
+            file,
+            len,
+        })
     }
 }
 

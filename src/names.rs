@@ -53,11 +53,17 @@ pub fn check(name: &str) -> Result<(), NameError> {
     if name.is_empty() || name.len() > 223 {
         return Err(NameError::Length);
     }
-    if !["iqn.", "eui.", "naa."].iter().any(|kind| name.starts_with(kind)) {
+    if !["iqn.", "eui.", "naa."]
+        .iter()
+        .any(|kind| name.starts_with(kind))
+    {
         return Err(NameError::Type);
     }
     // Upper case and underscores are outside the standard's alphabet, yet targets in the field use both.
-    match name.chars().find(|c| c.is_control() || c.is_whitespace() || "\"'\\=".contains(*c)) {
+    match name
+        .chars()
+        .find(|c| c.is_control() || c.is_whitespace() || "\"'\\=".contains(*c))
+    {
         Some(c) => Err(NameError::Character(c)),
         None => Ok(()),
     }
@@ -88,7 +94,10 @@ pub fn initiator_name(
     keep(&path, &name).map_err(|error| {
         Failure::new(
             Kind::Failed,
-            format!("cannot keep the generated initiator name in {}: {error}", path.display()),
+            format!(
+                "cannot keep the generated initiator name in {}: {error}",
+                path.display()
+            ),
             "give one with --initiator-name, or set initiator-name in the configuration",
         )
     })?;
@@ -121,7 +130,10 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
         Err(error) => {
             return Err(Failure::new(
                 Kind::Failed,
-                format!("cannot read the initiator name from {}: {error}", path.display()),
+                format!(
+                    "cannot read the initiator name from {}: {error}",
+                    path.display()
+                ),
                 "run as root, or give one with --initiator-name",
             ));
         }
@@ -179,11 +191,21 @@ mod tests {
         std::fs::write(&file, "## DO NOT EDIT\nGenerateName=yes\n").unwrap();
         let (_, source) = initiator_name(&layout, None, None).unwrap();
         assert_eq!(source, Source::Generated(layout.generated_name()));
-        std::fs::write(&file, "# comment\nInitiatorName=iqn.1993-08.org.debian:01:ab\n").unwrap();
+        std::fs::write(
+            &file,
+            "# comment\nInitiatorName=iqn.1993-08.org.debian:01:ab\n",
+        )
+        .unwrap();
         let (name, source) = initiator_name(&layout, None, None).unwrap();
-        assert_eq!((name.as_str(), source), ("iqn.1993-08.org.debian:01:ab", Source::File(file)));
+        assert_eq!(
+            (name.as_str(), source),
+            ("iqn.1993-08.org.debian:01:ab", Source::File(file))
+        );
         let (name, source) = initiator_name(&layout, None, Some("iqn.2020-01.c:c")).unwrap();
-        assert_eq!((name.as_str(), source), ("iqn.2020-01.c:c", Source::Configuration));
+        assert_eq!(
+            (name.as_str(), source),
+            ("iqn.2020-01.c:c", Source::Configuration)
+        );
         let (name, source) =
             initiator_name(&layout, Some("iqn.2020-01.f:f"), Some("iqn.2020-01.c:c")).unwrap();
         assert_eq!((name.as_str(), source), ("iqn.2020-01.f:f", Source::Flag));
@@ -192,7 +214,10 @@ mod tests {
     #[test]
     fn bad_names() {
         assert_eq!(check(""), Err(NameError::Length));
-        assert_eq!(check(&format!("iqn.{}", "a".repeat(220))), Err(NameError::Length));
+        assert_eq!(
+            check(&format!("iqn.{}", "a".repeat(220))),
+            Err(NameError::Length)
+        );
         assert_eq!(check("host1"), Err(NameError::Type));
         assert_eq!(check("iqn.2020-01.x:a b"), Err(NameError::Character(' ')));
         let (_directory, layout) = layout();

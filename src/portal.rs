@@ -51,7 +51,10 @@ impl From<discovery::Portal> for Portal {
             Ok(ip) => ip.to_string(),
             Err(_) => portal.host.to_ascii_lowercase(),
         };
-        Portal { host, port: portal.port }
+        Portal {
+            host,
+            port: portal.port,
+        }
     }
 }
 
@@ -115,7 +118,16 @@ mod tests {
 
     #[test]
     fn refusals() {
-        for text in ["", ":3260", "host:0", "host:65536", "host:", "[fd00::5", "a b", "host:3260,1"] {
+        for text in [
+            "",
+            ":3260",
+            "host:0",
+            "host:65536",
+            "host:",
+            "[fd00::5",
+            "a b",
+            "host:3260,1",
+        ] {
             assert!(text.parse::<Portal>().is_err(), "{text}");
         }
     }

@@ -7,7 +7,7 @@ use iscsi_client::session::{Command, Completion, Handle, Transfer};
 use iscsi_client::wire::{Lun, TaskAttribute, Tpgt};
 use multipath::Description;
 use multipath::identity::{Probe, ProbeFailure};
-use multipath::isid::{IsidKey, probe_isid};
+use multipath::{IsidKey, probe_isid};
 
 use crate::connection::{BUFFER, BUFFER_LEN, Connection, Place, SessionError};
 
@@ -66,7 +66,9 @@ pub async fn ask(question: &Question, place: &Place) -> Result<Shown, SessionErr
     };
     let login = LoginParameters {
         initiator_name: question.initiator_name.clone(),
-        session_type: SessionType::Normal { target_name: question.target.clone() },
+        session_type: SessionType::Normal {
+            target_name: question.target.clone(),
+        },
         isid: probe_isid(&key, &[]),
         offer: question.offer.clone(),
         credentials: question.credentials.clone(),
@@ -91,10 +93,17 @@ async fn look(connection: &mut Connection, only: Option<u16>) -> Result<Shown, S
     luns.truncate(UNITS_MAX);
     let mut units = Vec::with_capacity(luns.len());
     for lun in luns {
-        units.push(Unit { lun, what: describe(connection, lun).await? });
+        units.push(Unit {
+            lun,
+            what: describe(connection, lun).await?,
+        });
     }
     let portal_group = connection.session().portal_group();
-    Ok(Shown { portal_group, units, skipped })
+    Ok(Shown {
+        portal_group,
+        units,
+        skipped,
+    })
 }
 
 async fn report_luns(connection: &mut Connection) -> Result<Vec<Lun>, SessionError> {
@@ -103,7 +112,11 @@ async fn report_luns(connection: &mut Connection) -> Result<Vec<Lun>, SessionErr
         lun: Lun::default(),
         cdb: Cdb::report_luns(BUFFER_LEN),
         attribute: TaskAttribute::Simple,
-        transfer: Transfer::Read { buffer: BUFFER, offset: 0, len: BUFFER_LEN },
+        transfer: Transfer::Read {
+            buffer: BUFFER,
+            offset: 0,
+            len: BUFFER_LEN,
+        },
     };
     for _ in 0..ATTENTIONS_MAX {
         let completion = connection.command(command).await?;
@@ -121,11 +134,15 @@ async fn report_luns(connection: &mut Connection) -> Result<Vec<Lun>, SessionErr
             _ => return Err(SessionError::Answer("the target refuses REPORT LUNS")),
         }
     }
-    Err(SessionError::Answer("the target does not get ready for REPORT LUNS"))
+    Err(SessionError::Answer(
+        "the target does not get ready for REPORT LUNS",
+    ))
 }
 
 fn is_attention(completion: &Completion) -> bool {
-    completion.sense.is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+    completion
+        .sense
+        .is_some_and(|sense| sense.key == SenseKey::UnitAttention)
 }
 
 async fn describe(
@@ -138,7 +155,9 @@ async fn describe(
             return Ok(result.cloned().map_err(Clone::clone));
         }
         let Some(command) = probe.poll_command(Handle(1)) else {
-            return Err(SessionError::Answer("the questions about the LUN came to no end"));
+            return Err(SessionError::Answer(
+                "the questions about the LUN came to no end",
+            ));
         };
         let completion = connection.command(command).await?;
         probe.completed(&completion, connection.memory());

@@ -20,6 +20,7 @@ use std::path::Path;
 
 use iscsi_client::login::{Credentials, MutualCredentials};
 
+use crate::config::line_of;
 use crate::failure::{Failure, Kind};
 
 /// RFC 7143, 9.2.1 asks for 96 bits; several targets refuse shorter secrets.
@@ -38,9 +39,7 @@ pub fn credentials(path: &Path, target: &str) -> Result<Option<Credentials>, Fai
     let text = read(path)?;
     let table: toml::Table = toml::from_str(&text).map_err(|error| {
         // toml's own message quotes the line, and the line may be the secret.
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map_or(1, |span| line_of(&text, span.start));
         wrong(path, &format!("line {line} is not valid TOML"))
     })?;
     let known = |key: &str| KEYS.contains(&key) || key == "target";
@@ -93,12 +92,18 @@ fn read(path: &Path) -> Result<String, Failure> {
     if metadata.uid() != 0 && metadata.uid() != own {
         return Err(Failure::new(
             Kind::Usage,
-            format!("the CHAP file {} belongs to user {}", path.display(), metadata.uid()),
+            format!(
+                "the CHAP file {} belongs to user {}",
+                path.display(),
+                metadata.uid()
+            ),
             format!("chown root {}", path.display()),
         ));
     }
     let mut text = String::new();
-    file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+    file.take(FILE_MAX)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     Ok(text)
 }
 
@@ -106,7 +111,10 @@ fn section(path: &Path, table: &toml::Table) -> Result<Option<Credentials>, Fail
     let text = |key: &str| match table.get(key) {
         None => Ok(None),
         Some(toml::Value::String(value)) if !value.is_empty() => Ok(Some(value.clone())),
-        Some(_) => Err(wrong(path, &format!("the value of `{key}` must be a text in quotes"))),
+        Some(_) => Err(wrong(
+            path,
+            &format!("the value of `{key}` must be a text in quotes"),
+        )),
     };
     let (name, secret) = (text("username")?, text("secret")?);
     let (mutual_name, mutual_secret) = (text("target-username")?, text("target-secret")?);
@@ -115,9 +123,15 @@ fn section(path: &Path, table: &toml::Table) -> Result<Option<Credentials>, Fail
         (Some(name), Some(secret)) => (name, secret),
         _ => return Err(wrong(path, "`username` and `secret` belong together")),
     };
-    for (key, secret) in [("secret", Some(&secret)), ("target-secret", mutual_secret.as_ref())] {
+    for (key, secret) in [
+        ("secret", Some(&secret)),
+        ("target-secret", mutual_secret.as_ref()),
+    ] {
         if secret.is_some_and(|secret| secret.len() < SECRET_MIN) {
-            return Err(wrong(path, &format!("`{key}` is shorter than {SECRET_MIN} bytes")));
+            return Err(wrong(
+                path,
+                &format!("`{key}` is shorter than {SECRET_MIN} bytes"),
+            ));
         }
     }
     let mutual = match mutual_secret {
@@ -172,17 +186,27 @@ mod tests {
              secret = 'special-secret'\ntarget-secret = 'mutual-secret'\n",
             0o600,
         );
-        let own = credentials(file.path(), "iqn.2020-01.x:t").unwrap().unwrap();
-        assert_eq!((own.name.as_str(), own.secret.as_slice()), ("one", b"special-secret".as_slice()));
+        let own = credentials(file.path(), "iqn.2020-01.x:t")
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (own.name.as_str(), own.secret.as_slice()),
+            ("one", b"special-secret".as_slice())
+        );
         assert_eq!(own.mutual.unwrap().secret, b"mutual-secret");
-        let other = credentials(file.path(), "iqn.2020-01.x:u").unwrap().unwrap();
+        let other = credentials(file.path(), "iqn.2020-01.x:u")
+            .unwrap()
+            .unwrap();
         assert_eq!(other.name, "all");
         assert!(other.mutual.is_none());
     }
 
     #[test]
     fn nothing_for_this_target() {
-        let file = file("[target.'a']\nusername = 'one'\nsecret = 'special-secret'\n", 0o400);
+        let file = file(
+            "[target.'a']\nusername = 'one'\nsecret = 'special-secret'\n",
+            0o400,
+        );
         assert!(credentials(file.path(), "b").unwrap().is_none());
     }
 
@@ -211,7 +235,10 @@ mod tests {
             let file = file(text, 0o600);
             let failure = credentials(file.path(), "t").unwrap_err();
             let shown = format!("{failure} {failure:?}");
-            assert!(!shown.contains("s3cr3t") && !shown.contains("31337"), "{shown}");
+            assert!(
+                !shown.contains("s3cr3t") && !shown.contains("31337"),
+                "{shown}"
+            );
         }
     }
 }

@@ -94,7 +94,11 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
 /// What can be known to be wrong before a daemon is started. The daemon looks again: it is the one that acts.
 fn check(layout: &Layout, request: &AttachRequest) -> Result<(), Failure> {
     let wrong = |what: &str, error: names::NameError| {
-        Failure::new(Kind::Usage, format!("{what}: {error}"), "check the name; sanblk discover lists targets")
+        Failure::new(
+            Kind::Usage,
+            format!("{what}: {error}"),
+            "check the name; sanblk discover lists targets",
+        )
     };
     if let Some(target) = &request.target {
         names::check(target).map_err(|error| wrong("--target", error))?;

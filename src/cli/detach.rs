@@ -17,7 +17,10 @@ pub struct Arguments {
 }
 
 pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
-    let request = Request::Detach { volume: arguments.volume.clone(), force: arguments.force };
+    let request = Request::Detach {
+        volume: arguments.volume.clone(),
+        force: arguments.force,
+    };
     match ask(layout, &request).await? {
         Some(Reply::Detached { device, notes }) => {
             for note in notes {

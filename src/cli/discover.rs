@@ -58,7 +58,10 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
         let file = chap_file.clone().or(config.settings(target).chap_file);
         credentials(file.as_deref(), &layout.chap(), target)
     };
-    let asker = Asker { initiator_name: initiator_name.clone(), credentials: secret("")? };
+    let asker = Asker {
+        initiator_name: initiator_name.clone(),
+        credentials: secret("")?,
+    };
     let answers = ask_all(&asker, &arguments.portals).await;
     let mut asked = Vec::new();
     for answer in &answers {
@@ -67,7 +70,10 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
             asked.push(questions);
             continue;
         };
-        for target in targets.iter().filter(|target| is_behind(target, &answer.portal, place)) {
+        for target in targets
+            .iter()
+            .filter(|target| is_behind(target, &answer.portal, place))
+        {
             if arguments.no_luns || questions.len() == TARGETS_MAX {
                 break;
             }
@@ -86,8 +92,15 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
         }
         asked.push(questions);
     }
-    let portals = together(answers.iter().zip(asked).map(|(answer, questions)| portal(answer, questions)));
-    let report = DiscoverReport { portals: portals.await };
+    let portals = together(
+        answers
+            .iter()
+            .zip(asked)
+            .map(|(answer, questions)| portal(answer, questions)),
+    );
+    let report = DiscoverReport {
+        portals: portals.await,
+    };
     match arguments.json {
         true => print_json(&report)?,
         false => print(&text::discover(&report)),
@@ -95,14 +108,19 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
     if answers.iter().any(|answer| answer.targets.is_ok()) {
         return Ok(());
     }
-    let denied = answers
-        .iter()
-        .any(|answer| answer.targets.as_ref().is_err_and(|error| error.is_denied()));
+    let denied = answers.iter().any(|answer| {
+        answer
+            .targets
+            .as_ref()
+            .is_err_and(|error| error.is_denied())
+    });
     Err(match denied {
         true => Failure::new(
             Kind::Denied,
             "the portals refuse discovery",
-            format!("on the target, give initiator {initiator_name} access; for CHAP give --chap-file PATH"),
+            format!(
+                "on the target, give initiator {initiator_name} access; for CHAP give --chap-file PATH"
+            ),
         ),
         false => Failure::new(
             Kind::Unreachable,
@@ -113,11 +131,16 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn portal(answer: &Answer, questions: Vec<Question>) -> PortalReport {
-    let interface = answer.place.as_ref().and_then(|place| place.interface.clone());
+    let interface = answer
+        .place
+        .as_ref()
+        .and_then(|place| place.interface.clone());
     let (targets, error) = match (&answer.targets, &answer.place) {
         (Ok(targets), Some(place)) => {
             let reports = targets.iter().map(|record| {
-                let question = questions.iter().find(|question| question.target == record.name);
+                let question = questions
+                    .iter()
+                    .find(|question| question.target == record.name);
                 target(record, place, question)
             });
             (together(reports).await, None)
@@ -125,7 +148,12 @@ async fn portal(answer: &Answer, questions: Vec<Question>) -> PortalReport {
         (Err(error), _) => (Vec::new(), Some(error.to_string())),
         (Ok(_), None) => (Vec::new(), None),
     };
-    PortalReport { portal: answer.portal.to_string(), interface, error, targets }
+    PortalReport {
+        portal: answer.portal.to_string(),
+        interface,
+        error,
+        targets,
+    }
 }
 
 async fn target(record: &TargetRecord, place: &Place, question: Option<&Question>) -> TargetReport {
@@ -164,7 +192,9 @@ fn lun(unit: &Unit) -> LunReport {
             LunReport {
                 lun: unit.lun.to_string(),
                 wwid: Some(identity.wwid.clone()),
-                product: format!("{} {}", identity.vendor, identity.product).trim().to_owned(),
+                product: format!("{} {}", identity.vendor, identity.product)
+                    .trim()
+                    .to_owned(),
                 size_bytes: identity.blocks.saturating_mul(identity.block_len.into()),
                 block_bytes: identity.block_len,
                 error: None,

@@ -71,9 +71,15 @@ pub fn main() -> ExitCode {
 }
 
 fn on_tokio(verb: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| {
-        Failure::new(Kind::Failed, format!("cannot start: {error}"), "check the limits of this user")
+        Failure::new(
+            Kind::Failed,
+            format!("cannot start: {error}"),
+            "check the limits of this user",
+        )
     })?;
     let result = runtime.block_on(verb);
     // A name lookup without an answer must not keep the process.
@@ -91,8 +97,10 @@ async fn ask(layout: &Layout, request: &Request) -> Result<Option<Reply>, Failur
             if dead.is_empty() {
                 return Ok(None);
             }
-            let names: Vec<String> =
-                dead.iter().map(|record| format!("/dev/ublkb{}", record.id)).collect();
+            let names: Vec<String> = dead
+                .iter()
+                .map(|record| format!("/dev/ublkb{}", record.id))
+                .collect();
             Err(Failure::new(
                 Kind::Daemon,
                 format!("the daemon has died; {} gives IO errors", names.join(", ")),
@@ -115,9 +123,8 @@ fn print(text: &str) {
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| {
-        Failure::new(Kind::Failed, format!("cannot write JSON: {error}"), "")
-    })?;
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(Kind::Failed, format!("cannot write JSON: {error}"), ""))?;
     text.push('\n');
     print(&text);
     Ok(())
@@ -155,6 +162,10 @@ fn config_path(layout: &Layout, flag: Option<PathBuf>) -> Result<PathBuf, Failur
 
 fn absolute(path: PathBuf) -> Result<PathBuf, Failure> {
     std::path::absolute(&path).map_err(|error| {
-        Failure::new(Kind::Usage, format!("{}: {error}", path.display()), "give an absolute path")
+        Failure::new(
+            Kind::Usage,
+            format!("{}: {error}", path.display()),
+            "give an absolute path",
+        )
     })
 }

@@ -18,7 +18,9 @@ pub struct Arguments {
 }
 
 pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
-    let request = Request::Status { volume: arguments.volume.clone() };
+    let request = Request::Status {
+        volume: arguments.volume.clone(),
+    };
     let report = match (ask(layout, &request).await?, arguments.volume) {
         (Some(Reply::Status(report)), _) => report,
         (Some(_), _) => return Err(unexpected()),

@@ -55,7 +55,11 @@ fn count(number: usize, what: &str) -> String {
 /// What `attach` prints: the volume on one line, what is unusual below.
 pub fn attach(report: &AttachReport) -> String {
     let volume = &report.volume;
-    let up = volume.paths.iter().filter(|path| path.state == PathWord::Up).count();
+    let up = volume
+        .paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
     let paths = match up == volume.paths.len() {
         true => count(up, "path"),
         false => format!("{up} of {} up", count(volume.paths.len(), "path")),
@@ -94,7 +98,11 @@ pub fn status(report: &StatusReport) -> String {
 }
 
 fn volume(volume: &VolumeReport) -> String {
-    let up = volume.paths.iter().filter(|path| path.state == PathWord::Up).count();
+    let up = volume
+        .paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
     let all = volume.paths.len();
     let state = match volume.health {
         Health::Up => format!("up  {}", count(all, "path")),
@@ -113,8 +121,17 @@ fn volume(volume: &VolumeReport) -> String {
         if volume.read_only { "  read-only" } else { "" },
     );
     text.push_str(&paths_text(volume));
-    if let Some(fence) = volume.paths.iter().map(|path| &path.fence).find(|text| !text.is_empty()) {
-        wrapped(&mut text, "  ", &format!("fence: {fence}; writes held: {}", volume.held));
+    if let Some(fence) = volume
+        .paths
+        .iter()
+        .map(|path| &path.fence)
+        .find(|text| !text.is_empty())
+    {
+        wrapped(
+            &mut text,
+            "  ",
+            &format!("fence: {fence}; writes held: {}", volume.held),
+        );
     }
     let waiting = match volume.waiting {
         0 => String::new(),
@@ -155,8 +172,15 @@ fn word(value: &impl serde::Serialize) -> String {
 fn paths_text(volume: &VolumeReport) -> String {
     let column = |pick: fn(&PathReport) -> String| {
         let cells: Vec<String> = volume.paths.iter().map(pick).collect();
-        let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
-        cells.into_iter().map(move |cell| format!("{cell:width$}")).collect::<Vec<_>>()
+        let width = cells
+            .iter()
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0);
+        cells
+            .into_iter()
+            .map(move |cell| format!("{cell:width$}"))
+            .collect::<Vec<_>>()
     };
     let portals = column(|path| path.portal.clone());
     let places = column(|path| match &path.interface {
@@ -174,7 +198,9 @@ fn paths_text(volume: &VolumeReport) -> String {
         if let Some(ns) = path.round_trip_ns.filter(|_| path.state == PathWord::Up) {
             let _ = write!(line, "  {}", round_trip(ns));
         }
-        let retry = path.retry_ms.map(|ms| format!("retry in {} s", ms.div_ceil(1000)));
+        let retry = path
+            .retry_ms
+            .map(|ms| format!("retry in {} s", ms.div_ceil(1000)));
         let why = match (&path.reason, retry) {
             (Some(reason), Some(retry)) => format!("{reason}; {retry}"),
             (Some(reason), None) => reason.clone(),
@@ -189,7 +215,13 @@ fn paths_text(volume: &VolumeReport) -> String {
         match path.state == PathWord::Refused && line.chars().count() > COLUMNS {
             true => {
                 let head = line.chars().count() - why.chars().count();
-                text.extend(line.chars().take(head).collect::<String>().trim_end().chars());
+                text.extend(
+                    line.chars()
+                        .take(head)
+                        .collect::<String>()
+                        .trim_end()
+                        .chars(),
+                );
                 text.push('\n');
                 wrapped(&mut text, "    ", &why);
             }
@@ -242,17 +274,29 @@ fn wrapped(text: &mut String, indent: &str, line: &str) {
 pub fn discover(report: &DiscoverReport) -> String {
     let mut text = String::new();
     for portal in &report.portals {
-        let via = portal.interface.as_ref().map_or(String::new(), |name| format!("  via {name}"));
+        let via = portal
+            .interface
+            .as_ref()
+            .map_or(String::new(), |name| format!("  via {name}"));
         match &portal.error {
             Some(error) => wrapped(&mut text, "", &format!("{}{via}  {error}", portal.portal)),
             None => {
-                let _ = writeln!(text, "{}{via}  {}", portal.portal, count(portal.targets.len(), "target"));
+                let _ = writeln!(
+                    text,
+                    "{}{via}  {}",
+                    portal.portal,
+                    count(portal.targets.len(), "target")
+                );
             }
         }
         for target in &portal.targets {
             let _ = writeln!(text, "  {}", target.name);
             if !target.addresses.is_empty() {
-                wrapped(&mut text, "    ", &format!("portals: {}", target.addresses.join(" ")));
+                wrapped(
+                    &mut text,
+                    "    ",
+                    &format!("portals: {}", target.addresses.join(" ")),
+                );
             }
             if let Some(error) = &target.error {
                 wrapped(&mut text, "    ", error);

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use crate::failure::{Failure, Kind};
 
-use super::{ANSWER_MAX, Envelope, HEARTBEAT, LINE_TIMEOUT, Line, PROTOCOL, Reply, Request, VERSION};
+use super::{
+    ANSWER_MAX, Envelope, HEARTBEAT, LINE_TIMEOUT, Line, PROTOCOL, Reply, Request, VERSION,
+};
 
 /// Why no connection to a daemon came about.
 #[derive(Debug)]
@@ -86,14 +88,18 @@ pub async fn call(
     let mut line = serde_json::to_vec(&envelope).map_err(|error| broken(error.into()))?;
     line.push(b'\n');
     let (reader, mut writer) = stream.into_split();
-    within(LINE_TIMEOUT, writer.write_all(&line)).await?.map_err(broken)?;
+    within(LINE_TIMEOUT, writer.write_all(&line))
+        .await?
+        .map_err(broken)?;
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = Vec::new();
         let mut bounded = (&mut reader).take(ANSWER_MAX);
         let read = bounded.read_until(b'\n', &mut line);
         // Twice the heartbeat and what the daemon may need to schedule it under load.
-        within(2 * HEARTBEAT + LINE_TIMEOUT, read).await?.map_err(broken)?;
+        within(2 * HEARTBEAT + LINE_TIMEOUT, read)
+            .await?
+            .map_err(broken)?;
         if !line.ends_with(b"\n") {
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }

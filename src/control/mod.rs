@@ -137,11 +137,17 @@ mod tests {
     #[test]
     fn requests_round_trip_as_one_line() {
         let request = Request::Attach(AttachRequest {
-            portals: vec!["10.20.5.254".parse().unwrap(), "[fd00::5]:860".parse().unwrap()],
+            portals: vec![
+                "10.20.5.254".parse().unwrap(),
+                "[fd00::5]:860".parse().unwrap(),
+            ],
             target: Some("iqn.2020-01.x:t\n".into()),
             lun: Some(3),
             initiator_name: None,
-            settings: Settings { no_path_retry: Some(NoPath::Seconds(30)), ..Settings::default() },
+            settings: Settings {
+                no_path_retry: Some(NoPath::Seconds(30)),
+                ..Settings::default()
+            },
             config: "/etc/sanblk/sanblk.toml".into(),
         });
         let text = serde_json::to_string(&request).unwrap();

@@ -15,7 +15,9 @@ use tokio::time::timeout;
 
 use crate::failure::{Failure, Kind};
 
-use super::{Envelope, HEARTBEAT, LINE_TIMEOUT, Line, PROTOCOL, REQUEST_MAX, Reply, Request, VERSION};
+use super::{
+    Envelope, HEARTBEAT, LINE_TIMEOUT, Line, PROTOCOL, REQUEST_MAX, Reply, Request, VERSION,
+};
 
 /// Clients served at once; more wait in the kernel's backlog.
 const CLIENTS_MAX: usize = 32;

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use iscsi_client::login::{Credentials, Offer};
 use iscsi_client::memory::BufferId;
-use multipath::isid::{IsidKey, isid};
-use multipath::volume::{LINKS_MAX, PATHS_MAX};
+use multipath::contract::{LINKS_MAX, PATHS_MAX};
+use multipath::{IsidKey, isid};
 use multipath::{NoPathRetry, PathConfig, PathState, PolicyKind, UnresolvedWrite, VolumeConfig};
 use tokio::time::{Instant, sleep};
-use ublk_dev::control::{Device, DeviceQueue};
-use ublk_dev::{Ring, Slots};
+use ublk_dev::{Device, DeviceQueue, Ring, Slots};
 
 use crate::config::{Config, Settings};
 use crate::control::server::Progress;
@@ -29,9 +28,9 @@ use crate::report::AttachReport;
 use crate::secrets;
 use crate::together::together;
 
+use super::Daemon;
 use super::survey::{self, Choice, Sight};
 use super::volume::{Birth, Volume};
-use super::Daemon;
 
 /// A portal answered the probing login moments ago: its data session follows soon, or something is wrong.
 const FIRST_PATH_LIMIT: Duration = Duration::from_secs(30);
@@ -60,32 +59,45 @@ pub async fn attach(
     progress: &Progress,
 ) -> Result<Reply, Failure> {
     if request.portals.is_empty() {
-        return Err(Failure::new(Kind::Usage, "no portal", "add --portal HOST[:PORT]"));
+        return Err(Failure::new(
+            Kind::Usage,
+            "no portal",
+            "add --portal HOST[:PORT]",
+        ));
     }
     if request.portals.len() > PATHS_MAX {
         return Err(Failure::new(
             Kind::Usage,
-            format!("{} portals; a volume has at most {PATHS_MAX} paths", request.portals.len()),
+            format!(
+                "{} portals; a volume has at most {PATHS_MAX} paths",
+                request.portals.len()
+            ),
             "give one portal per storage network",
         ));
     }
     let plan = match plan(daemon, &request, progress).await {
         Ok(plan) => plan,
         // Attached before, and now no portal answers: that is a status, not an error.
-        Err(failure) if failure.kind == Kind::Unreachable => {
-            match known(daemon, &request).await {
-                Some(volume) => return Ok(reply(&volume, false, Vec::new()).await),
-                None => return Err(failure),
-            }
-        }
+        Err(failure) if failure.kind == Kind::Unreachable => match known(daemon, &request).await {
+            Some(volume) => return Ok(reply(&volume, false, Vec::new()).await),
+            None => return Err(failure),
+        },
         Err(failure) => return Err(failure),
     };
     // From here on the daemon's volumes, this host's devices and the ISIDs in use must not change under us.
     let _turn = daemon.changes.lock().await;
     let wwid = &plan.choice.description.identity.wwid;
-    let existing = daemon.volumes.borrow().values().find(|v| v.wwid() == wwid).cloned();
+    let existing = daemon
+        .volumes
+        .borrow()
+        .values()
+        .find(|v| v.wwid() == wwid)
+        .cloned();
     let (volume, new) = match existing {
-        Some(volume) => (grow(daemon, volume, &request, &plan, progress).await?, false),
+        Some(volume) => (
+            grow(daemon, volume, &request, &plan, progress).await?,
+            false,
+        ),
         None => (make(daemon, &plan, progress).await?, true),
     };
     let others = survey::other_portals(&plan.answers, &plan.choice.target);
@@ -94,7 +106,11 @@ pub async fn attach(
 
 async fn reply(volume: &Volume, new: bool, other_portals: Vec<String>) -> Reply {
     let volume = volume.report().await;
-    Reply::Attached(Box::new(AttachReport { volume, new, other_portals }))
+    Reply::Attached(Box::new(AttachReport {
+        volume,
+        new,
+        other_portals,
+    }))
 }
 
 /// The one volume that has all these portals as its paths.
@@ -105,10 +121,20 @@ async fn known(daemon: &Daemon, request: &AttachRequest) -> Option<Rc<Volume>> {
         let Ok(status) = volume.status().await else {
             continue;
         };
-        let has = |name: String| status.paths.iter().any(|path| path.config.portal_name == name);
+        let has = |name: String| {
+            status
+                .paths
+                .iter()
+                .any(|path| path.config.portal_name == name)
+        };
         let fits = request.portals.iter().all(|portal| has(portal.to_string()))
-            && request.target.as_ref().is_none_or(|target| *target == volume.target)
-            && request.lun.is_none_or(|lun| volume.lun.number() == Some(lun));
+            && request
+                .target
+                .as_ref()
+                .is_none_or(|target| *target == volume.target)
+            && request
+                .lun
+                .is_none_or(|lun| volume.lun.number() == Some(lun));
         if fits && found.replace(volume).is_some() {
             return None;
         }
@@ -129,11 +155,18 @@ async fn plan(
         config.initiator_name.as_deref(),
     )?;
     if let Source::Generated(path) = source {
-        progress.say(format!("new initiator name {initiator_name}, kept in {}", path.display()));
+        progress.say(format!(
+            "new initiator name {initiator_name}, kept in {}",
+            path.display()
+        ));
     }
     // Also where the target is not known yet: what is wrong with the file is said before any portal is asked.
     let secret = |target: &str| {
-        let file = request.settings.clone().over(config.settings(target)).chap_file;
+        let file = request
+            .settings
+            .clone()
+            .over(config.settings(target))
+            .chap_file;
         credentials(file.as_deref(), &layout.chap(), target)
     };
     let asker = Asker {
@@ -165,18 +198,28 @@ async fn plan(
         async move {
             // `pairs` names only portals that have a place.
             let place = place.expect("a portal that was asked has an address");
-            Sight { portal, target, shown: probe::ask(&question, &place).await }
+            Sight {
+                portal,
+                target,
+                shown: probe::ask(&question, &place).await,
+            }
         }
     }))
     .await;
     for sight in &sights {
         if let Err(error) = &sight.shown {
-            progress.say(format!("portal {}, {}: {error}", answers[sight.portal].portal, sight.target));
+            progress.say(format!(
+                "portal {}, {}: {error}",
+                answers[sight.portal].portal, sight.target
+            ));
         }
     }
     let choice = survey::choose(&answers, &sights, request.lun, &initiator_name)?;
     survey::same_everywhere(&answers, &sights, &choice)?;
-    let settings = request.settings.clone().over(config.settings(&choice.target));
+    let settings = request
+        .settings
+        .clone()
+        .over(config.settings(&choice.target));
     Ok(Plan {
         credentials: secret(&choice.target)?,
         offer: offer(&settings),
@@ -254,7 +297,11 @@ async fn grow(
 ) -> Result<Rc<Volume>, Failure> {
     let found = &plan.choice.description.identity;
     if let Some(difference) = volume.description.identity.difference(found) {
-        return Err(Failure::new(Kind::Refused, format!("{}: {difference}", volume.node()), ""));
+        return Err(Failure::new(
+            Kind::Refused,
+            format!("{}: {difference}", volume.node()),
+            "",
+        ));
     }
     if volume.target != plan.choice.target || volume.lun != plan.choice.lun {
         return Err(Failure::new(
@@ -272,7 +319,11 @@ async fn grow(
     }
     let status = volume.status().await?;
     for path in paths(daemon, plan) {
-        if status.paths.iter().any(|known| known.config.portal == path.portal) {
+        if status
+            .paths
+            .iter()
+            .any(|known| known.config.portal == path.portal)
+        {
             continue;
         }
         add_path(daemon, &volume, path, progress).await?;
@@ -300,7 +351,10 @@ async fn add_path(
     } else {
         Err(Failure::new(
             Kind::Refused,
-            format!("{} has {PATHS_MAX} paths, portal {name} is not added", volume.node()),
+            format!(
+                "{} has {PATHS_MAX} paths, portal {name} is not added",
+                volume.node()
+            ),
             "detach, and attach with the portals that matter",
         ))
     }
@@ -314,7 +368,11 @@ async fn make(daemon: &Daemon, plan: &Plan, progress: &Progress) -> Result<Rc<Vo
     if let Some(other) = present::find(layout, wwid).first() {
         return Err(Failure::new(
             Kind::Refused,
-            format!("LUN {} ({wwid}) is already on this host as {}", plan.choice.lun, other.node()),
+            format!(
+                "LUN {} ({wwid}) is already on this host as {}",
+                plan.choice.lun,
+                other.node()
+            ),
             format!("{}; then attach again", other.remedy()),
         ));
     }
@@ -322,7 +380,10 @@ async fn make(daemon: &Daemon, plan: &Plan, progress: &Progress) -> Result<Rc<Vo
         Failure::new(
             Kind::Failed,
             format!("the record of unresolved writes of {wwid} cannot be read: {error}"),
-            format!("look at {}; an old write of it may still reach the LUN", layout.volumes().display()),
+            format!(
+                "look at {}; an old write of it may still reach the LUN",
+                layout.volumes().display()
+            ),
         )
     })?;
     let mut notes = survey::remarks(&plan.answers);
@@ -350,7 +411,10 @@ async fn make(daemon: &Daemon, plan: &Plan, progress: &Progress) -> Result<Rc<Vo
     );
     match bring_up(daemon, &volume, queue, plan, progress).await {
         Ok(()) => {
-            daemon.volumes.borrow_mut().insert(volume.id, Rc::clone(&volume));
+            daemon
+                .volumes
+                .borrow_mut()
+                .insert(volume.id, Rc::clone(&volume));
             tokio::task::spawn_local(Rc::clone(&volume).watch());
             Ok(volume)
         }
@@ -376,10 +440,7 @@ fn keep(layout: &crate::layout::Layout, wwid: &str, unresolved: &[UnresolvedWrit
     }
 }
 
-async fn add(
-    control: std::path::PathBuf,
-    plan: &Plan,
-) -> Result<(Device, DeviceQueue), Failure> {
+async fn add(control: std::path::PathBuf, plan: &Plan) -> Result<(Device, DeviceQueue), Failure> {
     let options = device::options(&plan.choice.description);
     let added = tokio::task::spawn_blocking(move || {
         device::load_driver(&control);
@@ -391,7 +452,10 @@ async fn add(
         .map_err(|_| failed("adding the block device came to no end"))?
         .map_err(|error| device::failure("cannot add a block device", &error))?;
     let queue = device.take_queues().into_iter().next();
-    Ok((device, queue.ok_or_else(|| failed("the block device has no queue"))?))
+    Ok((
+        device,
+        queue.ok_or_else(|| failed("the block device has no queue"))?,
+    ))
 }
 
 async fn bring_up(
@@ -402,11 +466,18 @@ async fn bring_up(
     progress: &Progress,
 ) -> Result<(), Failure> {
     let identity = &volume.description.identity;
-    let record = DeviceRecord { id: volume.id, wwid: identity.wwid.clone(), pid: std::process::id() };
+    let record = DeviceRecord {
+        id: volume.id,
+        wwid: identity.wwid.clone(),
+        pid: std::process::id(),
+    };
     records::write_device(&daemon.layout, &record, identity).map_err(|error| {
         Failure::new(
             Kind::Failed,
-            format!("cannot write {}: {error}", daemon.layout.devices().display()),
+            format!(
+                "cannot write {}: {error}",
+                daemon.layout.devices().display()
+            ),
             "check the space on /run",
         )
     })?;
@@ -430,7 +501,11 @@ async fn bring_up(
         }
     };
     volume.set_queue(queue).map_err(|_| {
-        Failure::new(Kind::Failed, format!("{}: the queue ended at once", volume.node()), "look at the daemon's log")
+        Failure::new(
+            Kind::Failed,
+            format!("{}: the queue ended at once", volume.node()),
+            "look at the daemon's log",
+        )
     })?;
     for path in paths(daemon, plan) {
         add_path(daemon, volume, path, progress).await?;
@@ -460,8 +535,14 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             offer: plan.offer.clone(),
             lun: volume.lun,
             description: volume.description.clone(),
-            no_path_retry: plan.settings.no_path_retry.map_or(NoPathRetry::Queue, Into::into),
-            policy: plan.settings.policy.map_or(PolicyKind::RoundRobin, Into::into),
+            no_path_retry: plan
+                .settings
+                .no_path_retry
+                .map_or(NoPathRetry::Queue, Into::into),
+            policy: plan
+                .settings
+                .policy
+                .map_or(PolicyKind::RoundRobin, Into::into),
             seed: u64::from_ne_bytes(seed),
         },
         open: Box::new(move || {
@@ -494,8 +575,16 @@ async fn first_path(volume: &Volume) -> Result<(), Failure> {
                 })
                 .collect();
             return Err(Failure::new(
-                if hopeless { Kind::Denied } else { Kind::Unreachable },
-                format!("{}: no path came up:\n  {}", volume.node(), each.join("\n  ")),
+                if hopeless {
+                    Kind::Denied
+                } else {
+                    Kind::Unreachable
+                },
+                format!(
+                    "{}: no path came up:\n  {}",
+                    volume.node(),
+                    each.join("\n  ")
+                ),
                 "sanblk discover shows what the portals say",
             ));
         }
@@ -518,12 +607,17 @@ async fn node(daemon: &Daemon, volume: &Volume) -> Result<(), Failure> {
         sleep(Duration::from_millis(10)).await;
     }
     let udev = daemon.layout.path("/run/udev/control").exists();
-    let rule = ["/etc", "/run", "/usr/lib", "/lib"]
-        .iter()
-        .any(|place| daemon.layout.path(&format!("{place}/udev/rules.d/61-sanblk.rules")).exists());
+    let rule = ["/etc", "/run", "/usr/lib", "/lib"].iter().any(|place| {
+        daemon
+            .layout
+            .path(&format!("{place}/udev/rules.d/61-sanblk.rules"))
+            .exists()
+    });
     if udev && rule {
         let name = records::file_name(volume.wwid());
-        let link = daemon.layout.path(&format!("/dev/disk/by-id/sanblk-{name}"));
+        let link = daemon
+            .layout
+            .path(&format!("/dev/disk/by-id/sanblk-{name}"));
         let end = Instant::now() + LINK_LIMIT;
         while !link.exists() && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;

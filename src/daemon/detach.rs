@@ -36,12 +36,19 @@ pub async fn detach(
         may_end(daemon, &volume).await?;
     }
     end(daemon, &volume, force).await?;
-    Ok(Reply::Detached { device: volume.node(), notes })
+    Ok(Reply::Detached {
+        device: volume.node(),
+        notes,
+    })
 }
 
 /// Takes the volume down and forgets it.
 pub async fn end(daemon: &Daemon, volume: &Rc<Volume>, force: bool) -> Result<(), Failure> {
-    let paths = volume.status().await.map(|status| status.paths).unwrap_or_default();
+    let paths = volume
+        .status()
+        .await
+        .map(|status| status.paths)
+        .unwrap_or_default();
     volume.take_down(force).await?;
     let configs: Vec<_> = paths.into_iter().map(|path| path.config).collect();
     daemon.forget_isids(&configs);
@@ -113,7 +120,11 @@ async fn may_end(daemon: &Daemon, volume: &Volume) -> Result<(), Failure> {
     if !up && status.in_flight > 0 {
         return Err(Failure::new(
             Kind::Refused,
-            format!("{}: no path works and {} requests wait", volume.node(), status.in_flight),
+            format!(
+                "{}: no path works and {} requests wait",
+                volume.node(),
+                status.in_flight
+            ),
             "give a path back; --force fails the requests",
         ));
     }

@@ -84,7 +84,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let layout = &options.layout;
     let cannot = |what: String, error: io::Error| {
-        Failure::new(Kind::Failed, format!("{what}: {error}"), "run as root; check the directory")
+        Failure::new(
+            Kind::Failed,
+            format!("{what}: {error}"),
+            "run as root; check the directory",
+        )
     };
     let run = layout.run();
     std::fs::DirBuilder::new()
@@ -102,10 +106,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     tracing::info!("sanblk {VERSION}, process {}", std::process::id());
     let locked = process::lock_memory();
     for (what, result) in [
-        ("not an IO flusher: memory reclaim may wait for our own disk", flusher),
+        (
+            "not an IO flusher: memory reclaim may wait for our own disk",
+            flusher,
+        ),
         ("core dumps are possible", core),
         ("the out-of-memory killer may choose us", oom),
-        ("memory is not locked: the daemon may be paged out when it is needed", locked),
+        (
+            "memory is not locked: the daemon may be paged out when it is needed",
+            locked,
+        ),
     ] {
         if let Err(error) = result {
             tracing::warn!("{what}: {error}");
@@ -134,9 +144,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 /// One daemon per host.
 fn lock(layout: &Layout) -> Result<File, Failure> {
     let path = layout.lock();
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
     let file = file.map_err(|error| {
-        Failure::new(Kind::Failed, format!("cannot open {}: {error}", path.display()), "run as root")
+        Failure::new(
+            Kind::Failed,
+            format!("cannot open {}: {error}", path.display()),
+            "run as root",
+        )
     })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -152,7 +171,11 @@ impl Daemon {
     async fn serve(self: Rc<Self>) -> Result<(), Failure> {
         let socket = self.layout.socket();
         let cannot = |error: io::Error| {
-            Failure::new(Kind::Failed, format!("cannot listen on {}: {error}", socket.display()), "")
+            Failure::new(
+                Kind::Failed,
+                format!("cannot listen on {}: {error}", socket.display()),
+                "",
+            )
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
@@ -176,14 +199,19 @@ impl Daemon {
     async fn clean_up(&self) {
         let records = records::devices(&self.layout);
         if !self.layout.path("/dev/ublk-control").exists() {
-            records.iter().for_each(|record| records::remove_device(&self.layout, record.id));
+            records
+                .iter()
+                .for_each(|record| records::remove_device(&self.layout, record.id));
             return;
         }
         let removed = tokio::task::spawn_blocking(move || {
             let mut freed = Vec::new();
             // Ours by the owner's mark, not by the record: another tool may have the number by now.
             for device in control::devices(CONTROL_LIMIT)? {
-                if device.ours && !device.live && control::remove_leftover(device.id, CONTROL_LIMIT)? {
+                if device.ours
+                    && !device.live
+                    && control::remove_leftover(device.id, CONTROL_LIMIT)?
+                {
                     freed.push(device.id);
                 }
             }
@@ -194,7 +222,9 @@ impl Daemon {
                 for id in freed {
                     tracing::warn!("removed /dev/ublkb{id}, which a daemon that died left behind");
                 }
-                records.iter().for_each(|record| records::remove_device(&self.layout, record.id));
+                records
+                    .iter()
+                    .for_each(|record| records::remove_device(&self.layout, record.id));
             }
             Ok(Err(error)) => tracing::warn!("looking for devices left behind: {error}"),
             Err(_) => {}
@@ -244,7 +274,9 @@ impl Daemon {
     }
 
     fn forget_isids(&self, paths: &[PathConfig]) {
-        self.isids.borrow_mut().retain(|isid| !paths.iter().any(|path| path.isid == *isid));
+        self.isids
+            .borrow_mut()
+            .retain(|isid| !paths.iter().any(|path| path.isid == *isid));
     }
 
     /// The volume of this name: `/dev/ublkbN`, `ublkbN`, a WWID, a by-id link.
@@ -289,7 +321,11 @@ impl Daemon {
 }
 
 impl Handler for Daemon {
-    async fn handle(self: Rc<Self>, request: Request, progress: Progress) -> Result<Reply, Failure> {
+    async fn handle(
+        self: Rc<Self>,
+        request: Request,
+        progress: Progress,
+    ) -> Result<Reply, Failure> {
         match request {
             Request::Ping => Ok(Reply::Pong),
             Request::Status { volume } => Ok(Reply::Status(self.status(volume.as_deref()).await?)),
@@ -306,7 +342,11 @@ impl Handler for Daemon {
             Request::Detach { volume, force } => {
                 detach::detach(&self, &volume, force, &progress).await
             }
-            Request::Set { volume, policy, no_path_retry } => {
+            Request::Set {
+                volume,
+                policy,
+                no_path_retry,
+            } => {
                 let found = self.find(&volume)?;
                 if let Some(policy) = policy {
                     found.send(Mail::SetPolicy(policy.into()))?;

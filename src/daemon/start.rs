@@ -23,10 +23,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// It cannot be started, or does not listen in time.
-pub async fn connect(
-    layout: &Layout,
-    mut say: impl FnMut(&str),
-) -> Result<UnixStream, Failure> {
+pub async fn connect(layout: &Layout, mut say: impl FnMut(&str)) -> Result<UnixStream, Failure> {
     let socket = layout.socket();
     match client::connect(&socket).await {
         Ok(stream) => return Ok(stream),
@@ -56,7 +53,10 @@ pub async fn connect(
                 return Err(Failure::new(
                     Kind::Daemon,
                     "the daemon ended at once",
-                    format!("look at its log, {}, or run `sanblk daemon` to see why", layout.log().display()),
+                    format!(
+                        "look at its log, {}, or run `sanblk daemon` to see why",
+                        layout.log().display()
+                    ),
                 ));
             }
             Err(NoDaemon::Absent) if Instant::now() < end => sleep(Duration::from_millis(20)).await,
@@ -64,7 +64,10 @@ pub async fn connect(
                 return Err(Failure::new(
                     Kind::Daemon,
                     format!("the daemon did not listen on {} in time", socket.display()),
-                    format!("look at its log: {} or journalctl -u {UNIT}", layout.log().display()),
+                    format!(
+                        "look at its log: {} or journalctl -u {UNIT}",
+                        layout.log().display()
+                    ),
                 ));
             }
             Err(other) => return Err(other.failure(&socket)),
@@ -74,12 +77,21 @@ pub async fn connect(
 
 fn systemd_has_unit(layout: &Layout) -> bool {
     let places = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"];
-    let has = |place: &&str| layout.path(&format!("{place}/systemd/system/{UNIT}")).exists();
+    let has = |place: &&str| {
+        layout
+            .path(&format!("{place}/systemd/system/{UNIT}"))
+            .exists()
+    };
     layout.path("/run/systemd/system").exists() && places.iter().any(|place| has(&place))
 }
 
 async fn by_systemd() -> Result<(), Failure> {
-    let command = || Command::new("systemctl").args(["start", UNIT]).stdin(Stdio::null()).output();
+    let command = || {
+        Command::new("systemctl")
+            .args(["start", UNIT])
+            .stdin(Stdio::null())
+            .output()
+    };
     let failed = |why: String| {
         Failure::new(
             Kind::Daemon,
@@ -90,9 +102,9 @@ async fn by_systemd() -> Result<(), Failure> {
     let run = tokio::task::spawn_blocking(command);
     match tokio::time::timeout(START_LIMIT, run).await {
         Ok(Ok(Ok(output))) if output.status.success() => Ok(()),
-        Ok(Ok(Ok(output))) => {
-            Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-        }
+        Ok(Ok(Ok(output))) => Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        )),
         Ok(Ok(Err(error))) => Err(failed(error.to_string())),
         Ok(Err(_)) | Err(_) => Err(failed("no answer".to_owned())),
     }
@@ -108,7 +120,11 @@ fn detached(layout: &Layout) -> Result<Child, Failure> {
         )
     };
     let run = layout.run();
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&run).map_err(failed)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&run)
+        .map_err(failed)?;
     // What the daemon says before its log runs, and a panic's last words.
     let log = layout.log();
     let stderr = open(&log).map_err(failed)?;
@@ -129,5 +145,9 @@ fn has_ended(child: &mut Child) -> bool {
 }
 
 fn open(path: &Path) -> io::Result<std::fs::File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }

@@ -76,8 +76,12 @@ fn behind<'a>(
     portal: &'a Portal,
     place: &'a Place,
 ) -> impl Iterator<Item = &'a TargetRecord> {
-    let any = targets.iter().any(|target| is_behind(target, portal, place));
-    targets.iter().filter(move |target| !any || is_behind(target, portal, place))
+    let any = targets
+        .iter()
+        .any(|target| is_behind(target, portal, place));
+    targets
+        .iter()
+        .filter(move |target| !any || is_behind(target, portal, place))
 }
 
 /// The one LUN that fits.
@@ -163,12 +167,19 @@ fn nothing(
 ) -> Failure {
     if !unusable.is_empty() {
         let text = format!("no usable disk:\n  {}", unusable.join("\n  "));
-        return Failure::new(Kind::NotFound, text, "correct it on the target, or choose another --lun");
+        return Failure::new(
+            Kind::NotFound,
+            text,
+            "correct it on the target, or choose another --lun",
+        );
     }
     let mut lines = Vec::new();
     let mut kind = Kind::Unreachable;
     for (index, answer) in answers.iter().enumerate() {
-        let mut of_portal = sights.iter().filter(|sight| sight.portal == index).peekable();
+        let mut of_portal = sights
+            .iter()
+            .filter(|sight| sight.portal == index)
+            .peekable();
         if of_portal.peek().is_none() {
             let why = match &answer.targets {
                 Err(error) => {
@@ -243,7 +254,11 @@ fn worst(kind: Kind, error: &SessionError) -> Kind {
 ///
 /// # Errors
 /// The first portal that differs, and in what.
-pub fn same_everywhere(answers: &[Answer], sights: &[Sight], choice: &Choice) -> Result<(), Failure> {
+pub fn same_everywhere(
+    answers: &[Answer],
+    sights: &[Sight],
+    choice: &Choice,
+) -> Result<(), Failure> {
     for sight in sights.iter().filter(|sight| sight.target == choice.target) {
         let units = sight.shown.iter().flat_map(|shown| &shown.units);
         for unit in units.filter(|unit| unit.lun == choice.lun) {
@@ -282,7 +297,12 @@ pub fn portal_group(
         .and_then(|offer| offer.portal_group);
     listed.or_else(|| {
         let mut of_portal = sights.iter().filter(|sight| sight.portal == index);
-        of_portal.find(|sight| sight.target == target)?.shown.as_ref().ok()?.portal_group
+        of_portal
+            .find(|sight| sight.target == target)?
+            .shown
+            .as_ref()
+            .ok()?
+            .portal_group
     })
 }
 
@@ -327,7 +347,10 @@ pub fn remarks(answers: &[Answer]) -> Vec<String> {
             continue;
         };
         let shared = answers[..index].iter().find(|other| {
-            other.place.as_ref().is_some_and(|other| other.interface.as_ref() == Some(interface))
+            other
+                .place
+                .as_ref()
+                .is_some_and(|other| other.interface.as_ref() == Some(interface))
         });
         // Loopback is for tests; one cable is not.
         if let Some(other) = shared.filter(|_| interface != "lo") {

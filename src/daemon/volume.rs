@@ -12,7 +12,8 @@ use multipath::{
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use ublk_dev::control::{ControlError, Device};
+use ublk_dev::Device;
+use ublk_dev::control::ControlError;
 
 use crate::device::{self, CONTROL_LIMIT, START_LIMIT};
 use crate::failure::{Failure, Kind};
@@ -130,7 +131,10 @@ impl Volume {
     /// The queue has ended or does not look at its mail.
     pub fn send(&self, order: Mail) -> Result<(), Failure> {
         let queue = self.queue.borrow().clone();
-        queue.ok_or(NotListening).and_then(|queue| queue.send(order)).map_err(|_| self.stuck())
+        queue
+            .ok_or(NotListening)
+            .and_then(|queue| queue.send(order))
+            .map_err(|_| self.stuck())
     }
 
     fn stuck(&self) -> Failure {
@@ -171,7 +175,8 @@ impl Volume {
     /// # Errors
     /// The driver's, or its silence.
     pub async fn start(&self) -> Result<(), Failure> {
-        self.control("starting", |device| device.start(START_LIMIT)).await?;
+        self.control("starting", |device| device.start(START_LIMIT))
+            .await?;
         self.stage.set(Stage::Started);
         Ok(())
     }
@@ -204,9 +209,14 @@ impl Volume {
             let _ = self.send(Mail::SetNoPathRetry(NoPathRetry::Fail));
         }
         if self.stage.get() != Stage::Stopped {
-            let limit = if force { CONTROL_LIMIT } else { 3 * CONTROL_LIMIT };
+            let limit = if force {
+                CONTROL_LIMIT
+            } else {
+                3 * CONTROL_LIMIT
+            };
             // Also before START_DEV: it makes the driver give back the tags, which ends the queue.
-            self.control("stopping", move |device| device.stop(limit)).await?;
+            self.control("stopping", move |device| device.stop(limit))
+                .await?;
             self.stage.set(Stage::Stopped);
         }
         self.save_unresolved().await;
@@ -233,7 +243,9 @@ impl Volume {
             return Ok(());
         };
         // An ended thread takes no mail, and needs none.
-        let _ = queue.send(Mail::ShutDown { patience: LOGOUT_PATIENCE });
+        let _ = queue.send(Mail::ShutDown {
+            patience: LOGOUT_PATIENCE,
+        });
         let wait = async {
             while !queue.is_finished() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -257,7 +269,7 @@ impl Volume {
                 return;
             };
             while let Some(note) = queue.note() {
-                tracing::info!("{}: {}", self.node(), sentence(&note));
+                tracing::info!("{}: {}", self.node(), note);
             }
             if queue.is_finished() {
                 if self.stage.get() != Stage::Stopped {
@@ -312,7 +324,10 @@ impl Volume {
         if let Some(hex) = records::wwn(&identity.wwid) {
             links.push(format!("/dev/disk/by-id/wwn-0x{hex}"));
         }
-        links.push(format!("/dev/disk/by-id/sanblk-{}", records::file_name(&identity.wwid)));
+        links.push(format!(
+            "/dev/disk/by-id/sanblk-{}",
+            records::file_name(&identity.wwid)
+        ));
         let status = status.ok();
         let number = |pick: fn(&VolumeStatus) -> u64| status.as_ref().map_or(0, pick);
         VolumeReport {
@@ -354,7 +369,10 @@ impl Volume {
 
 fn health(paths: &[PathReport]) -> Health {
     let good = |path: &&PathReport| matches!(path.state, PathWord::Up | PathWord::Standby);
-    let up = paths.iter().filter(|path| path.state == PathWord::Up).count();
+    let up = paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
     match (up, paths.iter().filter(good).count() == paths.len()) {
         (0, _) => Health::NoPath,
         (_, true) => Health::Up,
@@ -383,7 +401,10 @@ fn path_report(path: &PathStatus) -> PathReport {
         address: path.config.portal.to_string(),
         interface: path.config.interface.clone(),
         target: path.config.target_name.clone(),
-        portal_group: path.portal_group.or(path.config.portal_group).map(|tag| tag.0),
+        portal_group: path
+            .portal_group
+            .or(path.config.portal_group)
+            .map(|tag| tag.0),
         isid: path.config.isid.to_string(),
         state,
         seconds: now.since(path.since).as_secs(),
@@ -423,8 +444,4 @@ fn algorithm(number: u8) -> String {
         8 => "sha3-256".to_owned(),
         other => format!("algorithm {other}"),
     }
-}
-
-fn sentence(note: &multipath::Note) -> String {
-    format!("{note:?}")
 }

@@ -48,7 +48,9 @@ impl Opener {
         match self {
             Opener::Mount { at, .. } => format!("umount {at}"),
             Opener::Swap { device } => format!("swapoff /dev/{device}"),
-            Opener::Holder { name: Some(name), .. } => {
+            Opener::Holder {
+                name: Some(name), ..
+            } => {
                 format!("deactivate /dev/mapper/{name} (LVM: vgchange -an VG)")
             }
             Opener::Holder { device, name: None } => format!("stop /dev/{device}"),
@@ -63,7 +65,10 @@ impl fmt::Display for Opener {
         match self {
             Opener::Mount { device, at } => write!(f, "/dev/{device} is mounted on {at}"),
             Opener::Swap { device } => write!(f, "/dev/{device} is swap space"),
-            Opener::Holder { device, name: Some(name) } => {
+            Opener::Holder {
+                device,
+                name: Some(name),
+            } => {
                 write!(f, "/dev/mapper/{name} ({device}) lies on it")
             }
             Opener::Holder { device, name: None } => write!(f, "/dev/{device} lies on it"),
@@ -85,7 +90,10 @@ pub fn find(layout: &Layout, name: &str) -> Vec<Opener> {
     for (directory, part) in std::iter::once((disk.clone(), name.to_owned())).chain(partitions) {
         for holder in names(&directory.join("holders")) {
             let mapping = text(&layout.path("/sys/block").join(&holder).join("dm/name"));
-            openers.push(Opener::Holder { device: holder, name: mapping });
+            openers.push(Opener::Holder {
+                device: holder,
+                name: mapping,
+            });
         }
         if let Some(number) = text(&directory.join("dev")) {
             parts.insert(number, part);
@@ -115,7 +123,10 @@ fn mounts(layout: &Layout, parts: &BTreeMap<String, String>) -> Vec<Opener> {
             .get(*number)
             .or_else(|| parts.values().find(|part| source == Some(part.as_str())));
         if let Some(device) = device {
-            found.push(Opener::Mount { device: device.clone(), at: unescape(at) });
+            found.push(Opener::Mount {
+                device: device.clone(),
+                at: unescape(at),
+            });
         }
     }
     found
@@ -151,7 +162,9 @@ fn swaps(layout: &Layout, parts: &BTreeMap<String, String>) -> Vec<Opener> {
         .lines()
         .filter_map(|line| line.split_whitespace().next()?.strip_prefix("/dev/"))
         .filter(|device| parts.values().any(|part| part == device))
-        .map(|device| Opener::Swap { device: device.to_owned() })
+        .map(|device| Opener::Swap {
+            device: device.to_owned(),
+        })
         .collect()
 }
 
@@ -182,7 +195,11 @@ fn is_node(link: &Path, parts: &BTreeMap<String, String>) -> bool {
     }
     std::fs::metadata(link).is_ok_and(|metadata| {
         let number = metadata.rdev();
-        let text = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+        let text = format!(
+            "{}:{}",
+            rustix::fs::major(number),
+            rustix::fs::minor(number)
+        );
         metadata.file_type().is_block_device() && parts.contains_key(&text)
     })
 }
@@ -193,7 +210,10 @@ pub fn exclusive_open_works(layout: &Layout, name: &str) -> bool {
     let node = layout.path("/dev").join(name);
     // Non-blocking: this must not wait for a disk whose paths are down.
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    !matches!(open(&node, flags, Mode::empty()), Err(rustix::io::Errno::BUSY))
+    !matches!(
+        open(&node, flags, Mode::empty()),
+        Err(rustix::io::Errno::BUSY)
+    )
 }
 
 #[cfg(test)]
@@ -236,10 +256,21 @@ mod tests {
         assert_eq!(
             found,
             [
-                Opener::Holder { device: "dm-0".into(), name: Some("vg0-data".into()) },
-                Opener::Mount { device: "ublkb0p1".into(), at: "/mnt/a b".into() },
-                Opener::Mount { device: "ublkb0p2".into(), at: "/mnt/btr".into() },
-                Opener::Swap { device: "ublkb0p2".into() },
+                Opener::Holder {
+                    device: "dm-0".into(),
+                    name: Some("vg0-data".into())
+                },
+                Opener::Mount {
+                    device: "ublkb0p1".into(),
+                    at: "/mnt/a b".into()
+                },
+                Opener::Mount {
+                    device: "ublkb0p2".into(),
+                    at: "/mnt/btr".into()
+                },
+                Opener::Swap {
+                    device: "ublkb0p2".into()
+                },
             ]
         );
         assert_eq!(find(&layout, "ublkb1"), []);

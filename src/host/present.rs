@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use iscsi_client::scsi::{Designators, Wwid};
+
 use crate::layout::Layout;
 
 use super::{names, text};
@@ -31,10 +33,16 @@ impl Present {
     pub fn node(&self) -> String {
         match self {
             Present::Multipath { device, map } => format!("/dev/{device} (multipath map {map})"),
-            Present::Scsi { device, target: Some(target) } => {
+            Present::Scsi {
+                device,
+                target: Some(target),
+            } => {
                 format!("/dev/{device} (open-iscsi, {target})")
             }
-            Present::Scsi { device, target: None } => format!("/dev/{device}"),
+            Present::Scsi {
+                device,
+                target: None,
+            } => format!("/dev/{device}"),
         }
     }
 
@@ -42,10 +50,16 @@ impl Present {
     pub fn remedy(&self) -> String {
         match self {
             Present::Multipath { map, .. } => format!("multipath -f {map}"),
-            Present::Scsi { target: Some(target), .. } => {
+            Present::Scsi {
+                target: Some(target),
+                ..
+            } => {
                 format!("iscsiadm -m node -T {target} --logout")
             }
-            Present::Scsi { device, target: None } => {
+            Present::Scsi {
+                device,
+                target: None,
+            } => {
                 format!("echo 1 > /sys/block/{device}/device/delete, after whoever uses it let go")
             }
         }
@@ -67,7 +81,10 @@ pub fn find(layout: &Layout, wwid: &str) -> Vec<Present> {
             }
         } else if name.starts_with("sd") && carries(&directory.join("device"), wwid) {
             let target = iscsi_target(layout, &directory.join("device"));
-            disks.push(Present::Scsi { device: name, target });
+            disks.push(Present::Scsi {
+                device: name,
+                target,
+            });
         }
     }
     maps.extend(disks);
@@ -92,8 +109,9 @@ fn carries(device: &Path, wwid: &str) -> bool {
     }
 }
 
-fn wwid_of_page(_page: &[u8]) -> Option<String> {
-    None
+fn wwid_of_page(page: &[u8]) -> Option<String> {
+    let designators = Designators::parse(page).ok()?;
+    Some(Wwid::from_designators(designators)?.as_str().to_owned())
 }
 
 /// The target of the open-iscsi session above a SCSI device.
@@ -102,9 +120,17 @@ fn iscsi_target(layout: &Layout, device: &Path) -> Option<String> {
     let session = place
         .components()
         .filter_map(|part| part.as_os_str().to_str())
-        .find(|part| part.strip_prefix("session").is_some_and(|n| n.parse::<u32>().is_ok()))?
+        .find(|part| {
+            part.strip_prefix("session")
+                .is_some_and(|n| n.parse::<u32>().is_ok())
+        })?
         .to_owned();
-    text(&layout.path("/sys/class/iscsi_session").join(session).join("targetname"))
+    text(
+        &layout
+            .path("/sys/class/iscsi_session")
+            .join(session)
+            .join("targetname"),
+    )
 }
 
 #[cfg(test)]
@@ -121,7 +147,11 @@ mod tests {
         let root = directory.path();
         let session = root.join("sys/devices/platform/host3/session7/target3:0:0/3:0:0:0");
         fs::create_dir_all(&session).unwrap();
-        fs::write(session.join("wwid"), "naa.6001405aabbccddeeff001122334455\n").unwrap();
+        fs::write(
+            session.join("wwid"),
+            "naa.6001405aabbccddeeff001122334455\n",
+        )
+        .unwrap();
         fs::create_dir_all(root.join("sys/block/sdb")).unwrap();
         symlink(&session, root.join("sys/block/sdb/device")).unwrap();
         let class = root.join("sys/class/iscsi_session/session7");
@@ -148,12 +178,21 @@ mod tests {
         assert_eq!(
             found,
             [
-                Present::Multipath { device: "dm-0".into(), map: "mpatha".into() },
-                Present::Scsi { device: "sdb".into(), target: Some("iqn.2020-01.x:t".into()) },
+                Present::Multipath {
+                    device: "dm-0".into(),
+                    map: "mpatha".into()
+                },
+                Present::Scsi {
+                    device: "sdb".into(),
+                    target: Some("iqn.2020-01.x:t".into())
+                },
             ]
         );
         assert_eq!(found[0].remedy(), "multipath -f mpatha");
-        assert_eq!(found[1].remedy(), "iscsiadm -m node -T iqn.2020-01.x:t --logout");
+        assert_eq!(
+            found[1].remedy(),
+            "iscsiadm -m node -T iqn.2020-01.x:t --logout"
+        );
     }
 
     #[test]

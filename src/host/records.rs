@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 
-use iscsi_client::wire::Isid;
+use iscsi_client::wire::{Isid, Tpgt};
 use multipath::{Identity, UnresolvedWrite};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub struct UnresolvedEntry {
     pub blocks: u32,
     /// Session it was sent on.
     pub isid: [u8; 6],
+    /// Portal group of that session: the fence must be there.
+    pub portal_group: Option<u16>,
 }
 
 impl From<UnresolvedWrite> for UnresolvedEntry {
@@ -53,6 +55,7 @@ impl From<UnresolvedWrite> for UnresolvedEntry {
             lba: write.lba,
             blocks: write.blocks,
             isid: write.isid.0,
+            portal_group: write.portal_group.map(|group| group.0),
         }
     }
 }
@@ -63,6 +66,7 @@ impl From<UnresolvedEntry> for UnresolvedWrite {
             lba: entry.lba,
             blocks: entry.blocks,
             isid: Isid(entry.isid),
+            portal_group: entry.portal_group.map(Tpgt),
         }
     }
 }
@@ -71,11 +75,7 @@ impl From<UnresolvedEntry> for UnresolvedWrite {
 ///
 /// # Errors
 /// The file system's own.
-pub fn write_device(
-    layout: &Layout,
-    record: &DeviceRecord,
-    identity: &Identity,
-) -> io::Result<()> {
+pub fn write_device(layout: &Layout, record: &DeviceRecord, identity: &Identity) -> io::Result<()> {
     std::fs::create_dir_all(layout.devices())?;
     let json = serde_json::to_vec(record)?;
     write_durably(&record_path(layout, record.id), &json, 0o600)?;
@@ -176,7 +176,13 @@ fn properties(identity: &Identity) -> String {
         if !value.is_empty() {
             let value: String = value
                 .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || "#+-.:=@_/%".contains(c) { c } else { '_' })
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() || "#+-.:=@_/%".contains(c) {
+                        c
+                    } else {
+                        '_'
+                    }
+                })
                 .collect();
             let _ = writeln!(lines, "{key}={value}");
         }
@@ -244,14 +250,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::below(directory.path().to_owned());
         let identity = identity();
-        let record = DeviceRecord { id: 3, wwid: identity.wwid.clone(), pid: 42 };
+        let record = DeviceRecord {
+            id: 3,
+            wwid: identity.wwid.clone(),
+            pid: 42,
+        };
         write_device(&layout, &record, &identity).unwrap();
         assert_eq!(devices(&layout), [record]);
         remove_device(&layout, 3);
         remove_device(&layout, 3);
         assert_eq!(devices(&layout), []);
 
-        let writes = [UnresolvedWrite { lba: 8, blocks: 4, isid: Isid([1, 2, 3, 4, 5, 6]) }];
+        let isid = Isid([1, 2, 3, 4, 5, 6]);
+        let writes = [UnresolvedWrite {
+            lba: 8,
+            blocks: 4,
+            isid,
+            portal_group: Some(Tpgt(1)),
+        }];
         assert_eq!(unresolved(&layout, &identity.wwid).unwrap(), []);
         keep_unresolved(&layout, &identity.wwid, &writes).unwrap();
         assert_eq!(unresolved(&layout, &identity.wwid).unwrap(), writes);
