@@ -8,7 +8,7 @@ use multipath::identity::ProbeFailure;
 
 use crate::config::Config;
 use crate::connection::Place;
-use crate::daemon::attach::credentials;
+use crate::daemon::plan::credentials;
 use crate::discover::{Answer, Asker, ask_all, is_behind};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;

@@ -3,7 +3,9 @@
 
 pub mod attach;
 pub mod detach;
+pub mod make;
 pub mod notify;
+pub mod plan;
 pub mod start;
 pub mod survey;
 pub mod volume;
