@@ -148,6 +148,12 @@ async fn grow(
         }
         add_path(daemon, &volume, path, progress).await?;
     }
+    for remark in survey::remarks(&plan.answers) {
+        let mut notes = volume.notes.borrow_mut();
+        if !notes.contains(&remark) {
+            notes.push(remark);
+        }
+    }
     settle(&volume).await?;
     if let Some(policy) = request.settings.policy {
         volume.send(Mail::SetPolicy(policy.into()))?;

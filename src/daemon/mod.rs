@@ -5,6 +5,7 @@ pub mod attach;
 pub mod detach;
 pub mod make;
 pub mod notify;
+mod picture;
 pub mod plan;
 pub mod start;
 pub mod survey;
