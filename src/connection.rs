@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use iscsi_client::discovery;
-use iscsi_client::login::{LoginFailure, LoginParameters};
+use iscsi_client::login::{DigestPreference, LoginFailure, LoginParameters};
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::outgoing::{Outgoing, Piece};
 use iscsi_client::session::{Closed, Command, Completion, Event, Session, SessionConfig};
@@ -88,6 +88,8 @@ pub enum SessionError {
         /// Whether we offered CHAP.
         chap: bool,
     },
+    /// The target found fault with a login that insists on digests (status 0200 names no key).
+    DigestRefused,
     /// An answer did not come in time.
     Silent(&'static str),
     /// An answer was nonsense.
@@ -98,6 +100,21 @@ impl SessionError {
     /// Whether the portal was never reached.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, SessionError::Resolve(_) | SessionError::Connect(_))
+    }
+
+    /// Whether the target refused what we offered, not who we are.
+    pub fn is_mismatch(&self) -> bool {
+        match self {
+            SessionError::DigestRefused => true,
+            SessionError::Closed(Closed::Login(failure)) => match failure {
+                LoginFailure::Refused(status) => {
+                    matches!(code(*status), (2, detail) if detail != 3)
+                }
+                LoginFailure::BadNegotiation(_) | LoginFailure::Protocol(_) => true,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether the target refused who we are.
@@ -129,6 +146,10 @@ impl fmt::Display for SessionError {
             ),
             SessionError::LoginDropped { chap: true } => f.write_str(
                 "the target closed the connection during the login; it may not want CHAP, or not this secret",
+            ),
+            SessionError::DigestRefused => f.write_str(
+                "the target found fault with the login, probably because it lacks the digest that is required here \
+                 (--header-digest, --data-digest)",
             ),
             SessionError::Silent(what) => write!(f, "no answer to {what} in time"),
             SessionError::Answer(what) => f.write_str(what),
@@ -173,6 +194,11 @@ impl Connection {
                 }
                 Err(SessionError::Closed(why)) if may_choke(&why) && retry_md5(&mut login) => {
                     tracing::info!("{}: {why}; trying again with CHAP MD5 alone", place.address);
+                }
+                Err(SessionError::Closed(Closed::Login(LoginFailure::Refused(status))))
+                    if code(status) == (2, 0) && insists(&login) =>
+                {
+                    return Err(SessionError::DigestRefused);
                 }
                 Err(SessionError::Closed(Closed::ConnectionLost)) => {
                     let chap = login.credentials.is_some();
@@ -359,6 +385,12 @@ fn may_choke(why: &Closed) -> bool {
         Closed::ConnectionLost => true,
         _ => false,
     }
+}
+
+/// Whether the login accepts no session without a digest.
+fn insists(login: &LoginParameters) -> bool {
+    let digests = [login.offer.header_digest, login.offer.data_digest];
+    digests.contains(&DigestPreference::RequireCrc32c)
 }
 
 /// Class and detail (RFC 7143, 11.13.5).

@@ -220,6 +220,10 @@ fn nothing(
                 "on the target, give initiator {initiator_name} access; for CHAP give --chap-file PATH"
             ),
         ),
+        Kind::Failed => (
+            "no login succeeded",
+            "change what the lines above name, here or on the target".to_owned(),
+        ),
         Kind::NotFound => (
             "no disk found",
             format!("on the target, map a LUN to initiator {initiator_name}; then sanblk discover"),
@@ -235,7 +239,8 @@ fn nothing(
 /// A refusal says more than an empty list, and that more than silence.
 fn worst_of(a: Kind, b: Kind) -> Kind {
     let rank = |kind| match kind {
-        Kind::Denied => 2,
+        Kind::Denied => 3,
+        Kind::Failed => 2,
         Kind::NotFound => 1,
         _ => 0,
     };
@@ -245,6 +250,7 @@ fn worst_of(a: Kind, b: Kind) -> Kind {
 fn worst(kind: Kind, error: &SessionError) -> Kind {
     match error {
         error if error.is_denied() => worst_of(kind, Kind::Denied),
+        error if error.is_mismatch() => worst_of(kind, Kind::Failed),
         error if error.is_unreachable() => kind,
         _ => worst_of(kind, Kind::NotFound),
     }

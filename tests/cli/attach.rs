@@ -125,3 +125,19 @@ fn a_portal_that_is_down_is_no_reason_to_stop() {
     // It goes on until the choice of the LUN, which is the operator's.
     assert_eq!(said.code, 6, "{said:?}");
 }
+
+#[test]
+fn a_target_without_the_required_digest_is_named_as_such() {
+    let host = Host::new();
+    let _daemon = host.daemon();
+    let mut config = TargetConfig::default();
+    config.limits.data_digest = kit::target::Digests::Never;
+    let served = Served::start(&["127.0.0.1"], config, &[(0, disk(1))]);
+    let portal = &served.portals[0];
+    let said = host.run(&["attach", "--portal", portal, "--data-digest", "crc32c"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("no login succeeded") && said.err.to_lowercase().contains("digest"),
+        "{said:?}"
+    );
+}
