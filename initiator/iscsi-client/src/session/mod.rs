@@ -16,9 +16,9 @@
 //! After the first error the session is `Closed` and stays so: every call is accepted and does nothing.
 //! Commands that were not answered are handed back by [`Session::drain_orphans`].
 //!
-//! The parts: `framer` (stream to PDUs), `login_phase`, `full_feature` with `receive` (every PDU's checks), `transmit` (order of
-//! what leaves), `tasks` (who waits for an answer), `window` (CmdSN), `keepalive`, `text`. A session never
-//! touches a byte outside the range of a command in flight, and none at all once it is closed.
+//! The parts: `framer` (stream to PDUs), `login_phase`, `full_feature` with `receive` (every PDU's checks) and
+//! `transmit` (order of what leaves), `tasks` (who waits for an answer), `window` (CmdSN), `keepalive`, `text`.
+//! A session never touches a byte outside the range of a command in flight, and none at all once it is closed.
 
 mod closed;
 mod command;
