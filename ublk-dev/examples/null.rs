@@ -8,9 +8,12 @@ use std::io::{self, BufRead, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ublk_dev::control::{self, AddOptions, Device, DeviceQueue};
+use ublk_dev::control;
 use ublk_dev::params::{Discard, Parameters};
-use ublk_dev::{BlockOp, BlockRequest, BufferId, Errno, Event, Ring, Slots, process};
+use ublk_dev::{
+    AddOptions, BlockOp, BlockRequest, BufferId, Device, DeviceQueue, Errno, Event, Ring, Slots,
+    process,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const IO_BYTES_MAX: u32 = 1 << 20;

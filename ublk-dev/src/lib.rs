@@ -13,7 +13,9 @@
 //! | [`slots`] | payload memory and who may touch it |
 //! | [`request`] | block requests as the driver delivers them |
 //! | [`link`] | what a TCP connection is asked for, and how it ends |
-//! | [`control`] | add, start, stop and delete the device, under time limits |
+//! | [`event`] | the words spoken with a ring |
+//! | [`device`] | add, start, stop and delete a device, under time limits |
+//! | [`control`] | probe the driver, list devices, remove left-overs |
 //! | [`params`] | a LUN's limits as the driver wants them |
 //! | [`kernel`] | may this kernel run a ublk device at all? |
 //! | [`process`] | locked memory, IO flusher, no core dump, thread names |
@@ -23,6 +25,8 @@
 
 pub mod clock;
 pub mod control;
+pub mod device;
+pub mod event;
 pub mod interface;
 pub mod kernel;
 pub mod link;
@@ -33,9 +37,11 @@ pub mod ring;
 pub mod slots;
 mod sys;
 
+pub use device::{AddOptions, Device, DeviceQueue};
+pub use event::{Event, Into, Piece, Waker};
 pub use link::{Close, LinkId, LostReason, SocketOptions};
 pub use request::{BlockOp, BlockRequest, Errno, Tag};
-pub use ring::{Event, Into, Piece, Ring, Waker};
+pub use ring::Ring;
 pub use slots::{BufferId, Slots};
 
 /// Links of one ring, at most.

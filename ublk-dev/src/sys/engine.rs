@@ -25,11 +25,9 @@ use libublk::sys::{
 
 use super::descriptors::Descriptors;
 use super::host;
+use super::line::{Incoming, Line, PIECES_MAX, Source};
 use super::memory::{Buffers, LINKS_MAX, Memory, Range};
 use super::socket::KernelAddress;
-
-/// Pieces of one gathered send, at most. The kernel's own limit is 1024.
-pub(crate) const PIECES_MAX: usize = 512;
 
 /// How long a drop waits for cancelled operations before it gives the memory up as lost.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -96,90 +94,6 @@ pub(crate) enum Completion {
         link: u8,
     },
     Woken,
-}
-
-/// Which memory a piece of a send lies in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Source {
-    /// The engine's own: heads.
-    Own(Range),
-    /// The caller's payload buffers.
-    Payload(Range),
-}
-
-impl Source {
-    fn range(&self) -> Range {
-        let (Self::Own(range) | Self::Payload(range)) = *self;
-        range
-    }
-}
-
-/// A receive in flight, or the last one.
-#[derive(Clone, Copy)]
-struct Incoming {
-    own: bool,
-    range: Range,
-    /// Bytes of `range` filled by earlier, short completions.
-    done: u32,
-    flags: i32,
-}
-
-/// Everything of a link that the kernel reads through a pointer, and what it is doing.
-struct Line {
-    socket: Option<OwnedFd>,
-    address: KernelAddress,
-    message: libc::msghdr,
-    vector: Vec<libc::iovec>,
-    sources: Vec<Source>,
-    /// Bytes of all pieces, and how many the kernel has taken.
-    send_total: u32,
-    send_done: u32,
-    incoming: Incoming,
-    connecting: bool,
-    sending: bool,
-    receiving: bool,
-    cancelling: u8,
-}
-
-impl Line {
-    fn new() -> Self {
-        Self {
-            socket: None,
-            address: KernelAddress::empty(),
-            // SAFETY: all-zero is a valid msghdr without name, vector and control data.
-            message: unsafe { std::mem::zeroed() },
-            vector: Vec::with_capacity(PIECES_MAX),
-            sources: Vec::with_capacity(PIECES_MAX),
-            send_total: 0,
-            send_done: 0,
-            incoming: Incoming {
-                own: true,
-                range: Range {
-                    buffer: 0,
-                    offset: 0,
-                    len: 0,
-                },
-                done: 0,
-                flags: 0,
-            },
-            connecting: false,
-            sending: false,
-            receiving: false,
-            cancelling: 0,
-        }
-    }
-
-    fn busy(&self) -> bool {
-        self.connecting || self.sending || self.receiving || self.cancelling > 0
-    }
-
-    fn fd(&self) -> Fd {
-        Fd(self
-            .socket
-            .as_ref()
-            .expect("an operation on a link without a socket")
-            .as_raw_fd())
-    }
 }
 
 /// The block device's side of the ring.

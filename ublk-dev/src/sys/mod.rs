@@ -12,5 +12,6 @@ pub(crate) mod command;
 pub(crate) mod descriptors;
 pub(crate) mod engine;
 pub(crate) mod host;
+pub(crate) mod line;
 pub(crate) mod memory;
 pub(crate) mod socket;
