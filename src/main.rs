@@ -1,2 +1,8 @@
 //! `sanblk`: parse, run, exit code.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sanblk::cli::main()
+}

@@ -1,0 +1,325 @@
+//! Reports as text: one line per path, at most 100 columns, for people. Scripts use `--json`.
+
+use std::fmt::Write;
+
+use crate::report::{
+    AttachReport, DiscoverReport, Health, PathReport, PathWord, StatusReport, VolumeReport,
+};
+
+/// Widest line.
+const COLUMNS: usize = 100;
+
+/// A size in binary units with one decimal: `8.2 TiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut unit = 0;
+    while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) > 0 {
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    // Tenths, rounded to nearest, without floats: 64 bits of bytes stay exact.
+    let shift = 10 * unit as u32;
+    let tenths = (u128::from(bytes) * 10 + (1 << (shift - 1))) >> shift;
+    match tenths % 10 {
+        0 => format!("{} {}", tenths / 10, UNITS[unit]),
+        tenth => format!("{}.{tenth} {}", tenths / 10, UNITS[unit]),
+    }
+}
+
+/// A time span by its largest unit: `12s`, `3d`.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn round_trip(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("0.{} ms", ns / 100_000),
+        _ => format!("{}.{} ms", ns / 1_000_000, ns / 100_000 % 10),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+/// What `attach` prints: the volume on one line, what is unusual below.
+pub fn attach(report: &AttachReport) -> String {
+    let volume = &report.volume;
+    let up = volume
+        .paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
+    let paths = match up == volume.paths.len() {
+        true => count(up, "path"),
+        false => format!("{up} of {} up", count(volume.paths.len(), "path")),
+    };
+    let product = format!("{} {}", volume.vendor, volume.product);
+    let mut text = format!(
+        "{}  {}  {}  {}  {paths}\n",
+        volume.device,
+        volume.wwid,
+        product.trim(),
+        size(volume.size_bytes),
+    );
+    if up < volume.paths.len() {
+        text.push_str(&paths_text(volume));
+    }
+    notes(&mut text, &volume.notes);
+    if !report.other_portals.is_empty() {
+        let line = format!(
+            "not used: {} (the target offers them too; add --portal to use one)",
+            report.other_portals.join(", ")
+        );
+        wrapped(&mut text, "  ", &line);
+    }
+    text
+}
+
+/// What `status` prints.
+pub fn status(report: &StatusReport) -> String {
+    if report.volumes.is_empty() {
+        return match report.daemon {
+            Some(_) => "nothing is attached\n".to_owned(),
+            None => "nothing is attached (the daemon does not run)\n".to_owned(),
+        };
+    }
+    report.volumes.iter().map(volume).collect()
+}
+
+fn volume(volume: &VolumeReport) -> String {
+    let up = volume
+        .paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
+    let all = volume.paths.len();
+    let state = match volume.health {
+        Health::Up => format!("up  {}", count(all, "path")),
+        Health::Degraded => format!("DEGRADED  {up} of {}", count(all, "path")),
+        Health::NoPath => match volume.no_path_seconds {
+            Some(seconds) => format!("NO PATH  for {}", span(seconds)),
+            None => "NO PATH".to_owned(),
+        },
+        Health::Stuck => "STUCK".to_owned(),
+    };
+    let mut text = format!(
+        "{}  {}  {}  {state}{}\n",
+        volume.device,
+        volume.wwid,
+        size(volume.size_bytes),
+        if volume.read_only { "  read-only" } else { "" },
+    );
+    text.push_str(&paths_text(volume));
+    if let Some(fence) = volume
+        .paths
+        .iter()
+        .map(|path| &path.fence)
+        .find(|text| !text.is_empty())
+    {
+        wrapped(
+            &mut text,
+            "  ",
+            &format!("fence: {fence}; writes held: {}", volume.held),
+        );
+    }
+    let waiting = match volume.waiting {
+        0 => String::new(),
+        n => format!("; {} wait for a path", count(n as usize, "request")),
+    };
+    let line = format!(
+        "policy {}, no path: {}{waiting}",
+        word(&volume.policy),
+        volume.no_path_retry
+    );
+    wrapped(&mut text, "  ", &line);
+    if volume.unresolved > 0 {
+        let line = format!(
+            "{}: sent on a session that was lost, not proven dead yet",
+            count(volume.unresolved as usize, "unresolved write")
+        );
+        wrapped(&mut text, "  ", &line);
+    }
+    if volume.deferred_errors > 0 {
+        let line = format!(
+            "the target lost acknowledged writes {} times (deferred errors): check the data",
+            volume.deferred_errors
+        );
+        wrapped(&mut text, "  ", &line);
+    }
+    notes(&mut text, &volume.notes);
+    text
+}
+
+/// The word that serde writes for a unit variant.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn paths_text(volume: &VolumeReport) -> String {
+    let column = |pick: fn(&PathReport) -> String| {
+        let cells: Vec<String> = volume.paths.iter().map(pick).collect();
+        let width = cells
+            .iter()
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0);
+        cells
+            .into_iter()
+            .map(move |cell| format!("{cell:width$}"))
+            .collect::<Vec<_>>()
+    };
+    let portals = column(|path| path.portal.clone());
+    let places = column(|path| match &path.interface {
+        Some(interface) => format!("via {interface}"),
+        None => "routed".to_owned(),
+    });
+    let states = column(|path| word(&path.state));
+    let spans = column(|path| span(path.seconds));
+    let mut text = String::new();
+    for (index, path) in volume.paths.iter().enumerate() {
+        let mut line = format!(
+            "  {}  {}  {}  {}",
+            portals[index], places[index], states[index], spans[index]
+        );
+        if let Some(ns) = path.round_trip_ns.filter(|_| path.state == PathWord::Up) {
+            let _ = write!(line, "  {}", round_trip(ns));
+        }
+        let retry = path
+            .retry_ms
+            .map(|ms| format!("retry in {} s", ms.div_ceil(1000)));
+        let why = match (&path.reason, retry) {
+            (Some(reason), Some(retry)) => format!("{reason}; {retry}"),
+            (Some(reason), None) => reason.clone(),
+            (None, Some(retry)) => retry,
+            (None, None) => String::new(),
+        };
+        if !why.is_empty() {
+            let _ = write!(line, "  {why}");
+        }
+        let line = line.trim_end();
+        // A refusal is an order to the operator: the whole sentence, on lines of its own if need be.
+        match path.state == PathWord::Refused && line.chars().count() > COLUMNS {
+            true => {
+                let head = line.chars().count() - why.chars().count();
+                text.extend(
+                    line.chars()
+                        .take(head)
+                        .collect::<String>()
+                        .trim_end()
+                        .chars(),
+                );
+                text.push('\n');
+                wrapped(&mut text, "    ", &why);
+            }
+            false => {
+                text.push_str(&cut(line));
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+fn cut(line: &str) -> String {
+    match line.chars().count() > COLUMNS {
+        true => line.chars().take(COLUMNS - 1).chain(['…']).collect(),
+        false => line.to_owned(),
+    }
+}
+
+fn notes(text: &mut String, notes: &[String]) {
+    for note in notes {
+        wrapped(text, "  ", &format!("note: {note}"));
+    }
+}
+
+/// Words of `line` on as many lines as they need; a word that is wider than a line stays whole.
+fn wrapped(text: &mut String, indent: &str, line: &str) {
+    let mut width = 0;
+    for word in line.split_whitespace() {
+        let len = word.chars().count();
+        if width == 0 {
+            text.push_str(indent);
+            width = indent.len();
+        } else if width + 1 + len > COLUMNS {
+            text.push('\n');
+            text.push_str(indent);
+            text.push_str("  ");
+            width = indent.len() + 2;
+        } else {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += len;
+    }
+    text.push('\n');
+}
+
+/// What `discover` prints.
+pub fn discover(report: &DiscoverReport) -> String {
+    let mut text = String::new();
+    for portal in &report.portals {
+        let via = portal
+            .interface
+            .as_ref()
+            .map_or(String::new(), |name| format!("  via {name}"));
+        match &portal.error {
+            Some(error) => wrapped(&mut text, "", &format!("{}{via}  {error}", portal.portal)),
+            None => {
+                let _ = writeln!(
+                    text,
+                    "{}{via}  {}",
+                    portal.portal,
+                    count(portal.targets.len(), "target")
+                );
+            }
+        }
+        for target in &portal.targets {
+            let _ = writeln!(text, "  {}", target.name);
+            if !target.addresses.is_empty() {
+                wrapped(
+                    &mut text,
+                    "    ",
+                    &format!("portals: {}", target.addresses.join(" ")),
+                );
+            }
+            if let Some(error) = &target.error {
+                wrapped(&mut text, "    ", error);
+            }
+            for lun in &target.luns {
+                let line = match (&lun.wwid, &lun.error) {
+                    (Some(wwid), _) => format!(
+                        "LUN {}  {wwid}  {}  {}  {}-byte blocks",
+                        lun.lun,
+                        lun.product,
+                        size(lun.size_bytes),
+                        lun.block_bytes
+                    ),
+                    (None, Some(error)) => format!("LUN {}  {error}", lun.lun),
+                    (None, None) => format!("LUN {}", lun.lun),
+                };
+                wrapped(&mut text, "    ", &line);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+use crate::config::{NoPath, Policy};
+use crate::report::DaemonReport;
+
+use super::*;
+
+fn path(portal: &str, interface: &str, state: PathWord) -> PathReport {
+    PathReport {
+        portal: portal.into(),
+        address: format!("{portal}:3260"),
+        interface: Some(interface.into()),
+        target: "iqn.2020-01.x:t".into(),
+        portal_group: Some(1),
+        isid: "0x800000000001".into(),
+        state,
+        seconds: 3 * 86_400,
+        reason: None,
+        retry_ms: None,
+        round_trip_ns: Some(234_567),
+        session: None,
+        in_flight: 0,
+        completed: 0,
+        bytes_read: 0,
+        bytes_written: 0,
+        losses: 0,
+        fence: "session reinstatement, 3 ms".into(),
+    }
+}
+
+fn two_paths() -> VolumeReport {
+    VolumeReport {
+        device: "/dev/ublkb0".into(),
+        wwid: "36001405aabbccddeeff001122334455f".into(),
+        links: vec![],
+        serial: String::new(),
+        vendor: "LIO-ORG".into(),
+        product: "block0".into(),
+        size_bytes: 9_015_995_347_763,
+        block_bytes: 512,
+        read_only: false,
+        target: "iqn.2020-01.x:t".into(),
+        lun: "0".into(),
+        initiator_name: "iqn.2020-01.x:h".into(),
+        health: Health::Up,
+        policy: Policy::RoundRobin,
+        no_path_retry: NoPath::Queue,
+        in_flight: 0,
+        waiting: 0,
+        held: 0,
+        unresolved: 0,
+        deferred_errors: 0,
+        no_path_seconds: None,
+        paths: vec![
+            path("10.20.5.254", "eth1", PathWord::Up),
+            path("10.20.6.254", "eth2", PathWord::Up),
+        ],
+        notes: vec![],
+    }
+}
+
+fn all(volume: VolumeReport) -> StatusReport {
+    let daemon = DaemonReport {
+        version: "0.1.0".into(),
+        pid: 1,
+        dropped_log_lines: 0,
+    };
+    StatusReport {
+        daemon: Some(daemon),
+        volumes: vec![volume],
+    }
+}
+
+#[test]
+fn attach_prints_one_line() {
+    let report = AttachReport {
+        volume: two_paths(),
+        new: true,
+        other_portals: vec![],
+    };
+    assert_eq!(
+        attach(&report),
+        "/dev/ublkb0  36001405aabbccddeeff001122334455f  LIO-ORG block0  8.2 TiB  2 paths\n"
+    );
+}
+
+#[test]
+fn attach_names_what_is_down_and_what_is_not_used() {
+    let mut volume = two_paths();
+    volume.paths[1].state = PathWord::Failed;
+    volume.paths[1].reason = Some("connection refused".into());
+    let report = AttachReport {
+        volume,
+        new: true,
+        other_portals: vec!["10.20.7.254".into()],
+    };
+    let text = attach(&report);
+    assert!(
+        text.contains("2 paths, 1 up") || text.contains("1 of 2 paths up"),
+        "{text}"
+    );
+    assert!(text.contains("connection refused"), "{text}");
+    assert!(text.contains("not used: 10.20.7.254"), "{text}");
+}
+
+#[test]
+fn a_pulled_cable() {
+    let mut volume = two_paths();
+    volume.health = Health::Degraded;
+    volume.paths[1] = PathReport {
+        seconds: 12,
+        reason: Some("silent".into()),
+        retry_ms: Some(2_100),
+        ..path("10.20.6.254", "eth2", PathWord::Failed)
+    };
+    assert_eq!(
+        status(&all(volume)),
+        "/dev/ublkb0  36001405aabbccddeeff001122334455f  8.2 TiB  DEGRADED  1 of 2 paths\n\
+         \x20 10.20.5.254  via eth1  up      3d   0.2 ms\n\
+         \x20 10.20.6.254  via eth2  failed  12s  silent; retry in 3 s\n\
+         \x20 fence: session reinstatement, 3 ms; writes held: 0\n\
+         \x20 policy round-robin, no path: queue\n"
+    );
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_and_a_refusal_is_whole() {
+    let mut volume = two_paths();
+    let sentence = "another LUN answers behind this portal: its serial number is \"b\", the volume's is \"a\"; \
+                    nothing was written to it. Correct the target's LUN mapping, or detach and attach again";
+    volume.paths[0].state = PathWord::Refused;
+    volume.paths[0].reason = Some(sentence.into());
+    volume.paths[1].state = PathWord::Failed;
+    volume.paths[1].reason = Some("x".repeat(200));
+    volume.notes = vec!["word ".repeat(60)];
+    volume.unresolved = 1;
+    volume.deferred_errors = 2;
+    let text = status(&all(volume));
+    for line in text.lines() {
+        assert!(line.chars().count() <= COLUMNS, "{line}");
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words.join(" ").contains(sentence), "{text}");
+    assert!(text.contains("1 unresolved write:"), "{text}");
+}
+
+#[test]
+fn nothing_attached() {
+    assert!(status(&StatusReport::default()).contains("the daemon does not run"));
+}
+
+#[test]
+fn sizes_and_spans() {
+    for (bytes, text) in [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1 << 30, "1 GiB"),
+        (9_015_995_347_763, "8.2 TiB"),
+        (u64::MAX, "16 EiB"),
+    ] {
+        assert_eq!(size(bytes), text);
+    }
+    for (seconds, text) in [
+        (0, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (7199, "1h"),
+        (259_200, "3d"),
+    ] {
+        assert_eq!(span(seconds), text);
+    }
+    assert_eq!(round_trip(234_567), "0.2 ms");
+    assert_eq!(round_trip(12_345_678), "12.3 ms");
+}

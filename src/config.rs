@@ -1,0 +1,310 @@
+//! `/etc/sanblk/sanblk.toml`: defaults for `attach`. Flags win over it; a key it does not know is refused, because a
+//! misspelt setting that is silently ignored is worse than none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use iscsi_client::login::DigestPreference;
+use multipath::{NoPathRetry, PolicyKind};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Kind};
+
+/// The configuration file, checked.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Our iSCSI name.
+    pub initiator_name: Option<String>,
+    /// What holds for every target.
+    #[serde(flatten)]
+    pub defaults: Settings,
+    /// What holds for one target, by its name.
+    #[serde(default)]
+    pub target: BTreeMap<String, Settings>,
+}
+
+/// What may be set for all targets or for one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// CHAP names and secrets: [`crate::secrets`].
+    pub chap_file: Option<PathBuf>,
+    /// CRC32C over headers.
+    pub header_digest: Option<Digest>,
+    /// CRC32C over data.
+    pub data_digest: Option<Digest>,
+    /// How a path is chosen.
+    pub policy: Option<Policy>,
+    /// What requests do while no path works.
+    pub no_path_retry: Option<NoPath>,
+}
+
+impl Settings {
+    /// These settings, and where one is missing that of `under`.
+    pub fn over(self, under: Settings) -> Settings {
+        Settings {
+            chap_file: self.chap_file.or(under.chap_file),
+            header_digest: self.header_digest.or(under.header_digest),
+            data_digest: self.data_digest.or(under.data_digest),
+            policy: self.policy.or(under.policy),
+            no_path_retry: self.no_path_retry.or(under.no_path_retry),
+        }
+    }
+}
+
+/// `none` or `crc32c`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Digest {
+    /// Only if the target insists.
+    None,
+    /// Required.
+    Crc32c,
+}
+
+impl From<Digest> for DigestPreference {
+    fn from(digest: Digest) -> DigestPreference {
+        match digest {
+            Digest::None => DigestPreference::PreferNone,
+            Digest::Crc32c => DigestPreference::RequireCrc32c,
+        }
+    }
+}
+
+/// `round-robin` or `failover`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// All usable paths in turn.
+    RoundRobin,
+    /// The first usable path in the order given.
+    Failover,
+}
+
+impl From<Policy> for PolicyKind {
+    fn from(policy: Policy) -> PolicyKind {
+        match policy {
+            Policy::RoundRobin => PolicyKind::RoundRobin,
+            Policy::Failover => PolicyKind::Failover,
+        }
+    }
+}
+
+/// `queue`, `fail` or a number of seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "SecondsOrWord", into = "SecondsOrWord")]
+pub enum NoPath {
+    /// Hold for ever.
+    Queue,
+    /// Fail at once.
+    Fail,
+    /// Hold so many seconds, then fail.
+    Seconds(u32),
+}
+
+/// The longest limit: a day. Beyond it `queue` is meant.
+const SECONDS_MAX: u32 = 86_400;
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SecondsOrWord {
+    Seconds(u32),
+    Word(String),
+}
+
+impl TryFrom<SecondsOrWord> for NoPath {
+    type Error = NoPathError;
+
+    fn try_from(value: SecondsOrWord) -> Result<NoPath, NoPathError> {
+        match value {
+            SecondsOrWord::Seconds(seconds) => seconds.to_string().parse(),
+            SecondsOrWord::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<NoPath> for SecondsOrWord {
+    fn from(rule: NoPath) -> SecondsOrWord {
+        match rule {
+            NoPath::Seconds(seconds) => SecondsOrWord::Seconds(seconds),
+            word => SecondsOrWord::Word(word.to_string()),
+        }
+    }
+}
+
+/// Neither word nor number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoPathError;
+
+impl fmt::Display for NoPathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "expected `queue`, `fail` or a number of seconds from 1 to {SECONDS_MAX}"
+        )
+    }
+}
+
+impl std::error::Error for NoPathError {}
+
+impl FromStr for NoPath {
+    type Err = NoPathError;
+
+    fn from_str(text: &str) -> Result<NoPath, NoPathError> {
+        match text {
+            "queue" => Ok(NoPath::Queue),
+            "fail" => Ok(NoPath::Fail),
+            number => match number.parse() {
+                Ok(seconds @ 1..=SECONDS_MAX) => Ok(NoPath::Seconds(seconds)),
+                _ => Err(NoPathError),
+            },
+        }
+    }
+}
+
+impl fmt::Display for NoPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoPath::Queue => f.write_str("queue"),
+            NoPath::Fail => f.write_str("fail"),
+            NoPath::Seconds(seconds) => write!(f, "{seconds}"),
+        }
+    }
+}
+
+impl From<NoPath> for NoPathRetry {
+    fn from(rule: NoPath) -> NoPathRetry {
+        match rule {
+            NoPath::Queue => NoPathRetry::Queue,
+            NoPath::Fail => NoPathRetry::Fail,
+            NoPath::Seconds(seconds) => NoPathRetry::For(Duration::from_secs(seconds.into())),
+        }
+    }
+}
+
+impl From<NoPathRetry> for NoPath {
+    fn from(rule: NoPathRetry) -> NoPath {
+        match rule {
+            NoPathRetry::Queue => NoPath::Queue,
+            NoPathRetry::Fail => NoPath::Fail,
+            NoPathRetry::For(limit) => {
+                NoPath::Seconds(u32::try_from(limit.as_secs()).unwrap_or(SECONDS_MAX))
+            }
+        }
+    }
+}
+
+impl From<PolicyKind> for Policy {
+    fn from(policy: PolicyKind) -> Policy {
+        match policy {
+            PolicyKind::RoundRobin => Policy::RoundRobin,
+            PolicyKind::Failover => Policy::Failover,
+        }
+    }
+}
+
+impl Config {
+    /// The file at `path`; no file is an empty configuration.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or says something unknown: the sentence names line and key.
+    pub fn read(path: &Path) -> Result<Config, Failure> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Config::parse(&text, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(error) => Err(Failure::new(
+                Kind::Usage,
+                format!("cannot read the configuration {}: {error}", path.display()),
+                "make it readable, or remove it to use the defaults",
+            )),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_of(text, span.start));
+            Failure::new(
+                Kind::Usage,
+                format!("configuration {}, line {line}: {}", path.display(), error.message()),
+                "correct the line; known keys are initiator-name, chap-file, header-digest, data-digest, policy, \
+                 no-path-retry, and [target.\"IQN\"] with the last five",
+            )
+        })?;
+        Ok(config)
+    }
+
+    /// What holds for `target`.
+    pub fn settings(&self, target: &str) -> Settings {
+        let own = self.target.get(target).cloned().unwrap_or_default();
+        own.over(self.defaults.clone())
+    }
+}
+
+/// Number of the line that holds this byte, from 1.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().iter().take(offset);
+    before.filter(|byte| **byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Failure> {
+        Config::parse(text, Path::new("sanblk.toml"))
+    }
+
+    #[test]
+    fn a_full_file() {
+        let config = parse(
+            "initiator-name = 'iqn.2020-01.x:h'\npolicy = 'failover'\nno-path-retry = 60\n\
+             [target.'iqn.2020-01.x:t']\ndata-digest = 'crc32c'\nno-path-retry = 'fail'\n\
+             chap-file = '/etc/sanblk/t.toml'\n",
+        )
+        .unwrap();
+        assert_eq!(config.initiator_name.as_deref(), Some("iqn.2020-01.x:h"));
+        let own = config.settings("iqn.2020-01.x:t");
+        assert_eq!(own.policy, Some(Policy::Failover));
+        assert_eq!(own.no_path_retry, Some(NoPath::Fail));
+        assert_eq!(own.data_digest, Some(Digest::Crc32c));
+        let other = config.settings("iqn.2020-01.x:u");
+        assert_eq!(other.no_path_retry, Some(NoPath::Seconds(60)));
+        assert_eq!(other.data_digest, None);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, word) in [
+            ("polcy = 'failover'\n", "polcy"),
+            ("policy = 'fastest'\n", "fastest"),
+            ("no-path-retry = 0\n", "number of seconds"),
+            ("no-path-retry = 'never'\n", "number of seconds"),
+            ("\n\n[target.'x']\ninitiator-name = 'y'\n", "line 4"),
+            ("policy = \n", "line 1"),
+        ] {
+            let failure = parse(text).unwrap_err();
+            assert_eq!(failure.kind, Kind::Usage);
+            assert!(failure.what.contains(word), "{text:?}: {failure}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_example_is_valid() {
+        let text = include_str!("../dist/sanblk.toml");
+        assert_eq!(parse(text).unwrap(), Config::default());
+        // Every commented setting is one that exists.
+        let active: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#= ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let config = parse(&active).unwrap();
+        assert_eq!(config.defaults.policy, Some(Policy::RoundRobin));
+        assert_eq!(config.target.len(), 1);
+    }
+}

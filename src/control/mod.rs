@@ -1,0 +1,164 @@
+//! The control protocol: JSON lines over a Unix socket that root alone can use.
+//!
+//! One connection is one request: the client sends an [`Envelope`] as one line; the daemon answers any number of
+//! [`Line::Progress`] and one [`Line::Done`] or [`Line::Failed`], and closes. Lines are bounded, every wait has a
+//! limit, and a client that sends nonsense loses its own connection only.
+
+pub mod client;
+pub mod server;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{NoPath, Settings};
+use crate::failure::Failure;
+use crate::portal::Portal;
+use crate::report::{AttachReport, StatusReport};
+
+/// Raised whenever a message changes its meaning.
+pub const PROTOCOL: u32 = 1;
+/// This program's version; tool and daemon must be the same build of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Longest request line in bytes.
+pub const REQUEST_MAX: u64 = 64 * 1024;
+/// Longest answer line in bytes: 64 volumes of 8 paths fit many times.
+pub const ANSWER_MAX: u64 = 16 * 1024 * 1024;
+/// A client sends its line within this time; a reader takes each of ours within it.
+pub const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The daemon says something at least this often, so that silence means that it hangs.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A request with the versions it is meant for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`PROTOCOL`] of the client.
+    pub protocol: u32,
+    /// [`VERSION`] of the client.
+    pub version: String,
+    /// What it wants. Parsed after the versions were compared, as it may be of a kind that this daemon lacks.
+    pub request: serde_json::Value,
+}
+
+/// What a client wants.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Whether the daemon answers.
+    Ping,
+    /// A LUN as a block device.
+    Attach(AttachRequest),
+    /// Its end.
+    Detach {
+        /// `/dev/ublkbN`, `ublkbN`, a WWID or a by-id link.
+        volume: String,
+        /// Although it is open, or has unresolved writes.
+        force: bool,
+    },
+    /// Live settings.
+    Set {
+        /// As in `Detach`.
+        volume: String,
+        /// New policy.
+        policy: Option<crate::config::Policy>,
+        /// New rule.
+        no_path_retry: Option<NoPath>,
+    },
+    /// A picture.
+    Status {
+        /// One volume, or all.
+        volume: Option<String>,
+    },
+}
+
+/// The words of `attach`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// Portals, in the order given; each becomes a path.
+    pub portals: Vec<Portal>,
+    /// Target's iSCSI name.
+    pub target: Option<String>,
+    /// Logical unit number.
+    pub lun: Option<u16>,
+    /// Our iSCSI name.
+    pub initiator_name: Option<String>,
+    /// Settings given as flags.
+    pub settings: Settings,
+    /// Configuration file.
+    pub config: PathBuf,
+}
+
+/// One line of an answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+pub enum Line {
+    /// What is going on; empty while nothing new is.
+    Progress {
+        /// A short sentence.
+        text: String,
+    },
+    /// The end, well.
+    Done {
+        /// The answer.
+        reply: Reply,
+    },
+    /// The end, not well.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "with", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To `Ping`.
+    Pong,
+    /// To `Attach`.
+    Attached(Box<AttachReport>),
+    /// To `Detach`, with what the operator should know.
+    Detached {
+        /// The device that is gone.
+        device: String,
+        /// What was lost or left, one sentence each.
+        notes: Vec<String>,
+    },
+    /// To `Set` and `Status`.
+    Status(StatusReport),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_round_trip_as_one_line() {
+        let request = Request::Attach(AttachRequest {
+            portals: vec![
+                "10.20.5.254".parse().unwrap(),
+                "[fd00::5]:860".parse().unwrap(),
+            ],
+            target: Some("iqn.2020-01.x:t\n".into()),
+            lun: Some(3),
+            initiator_name: None,
+            settings: Settings {
+                no_path_retry: Some(NoPath::Seconds(30)),
+                ..Settings::default()
+            },
+            config: "/etc/sanblk/sanblk.toml".into(),
+        });
+        let text = serde_json::to_string(&request).unwrap();
+        assert!(!text.contains('\n'));
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+    }
+
+    #[test]
+    fn a_request_with_an_unknown_word_is_refused() {
+        let text = r#"{"verb":"detach","volume":"ublkb0","force":false,"really":true}"#;
+        assert!(serde_json::from_str::<Request>(text).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"verb":"format"}"#).is_err());
+    }
+}

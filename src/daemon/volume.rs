@@ -1,0 +1,447 @@
+//! An attached volume: its device, its queue, and what is written down about it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use iscsi_client::login::Authentication;
+use iscsi_client::wire::Lun;
+use multipath::{
+    Description, NoPathRetry, PathConfig, PathState, PathStatus, UnresolvedWrite, VolumeStatus,
+};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use ublk_dev::Device;
+use ublk_dev::control::ControlError;
+
+use crate::device::{self, CONTROL_LIMIT, START_LIMIT};
+use crate::failure::{Failure, Kind};
+use crate::host::{self, records};
+use crate::layout::Layout;
+use crate::queue::{Mail, NotListening, Queue};
+use crate::report::{Health, PathReport, PathWord, SessionReport, VolumeReport};
+
+/// A queue turns many times a second; one that does not answer for so long is stuck.
+const STATUS_LIMIT: Duration = Duration::from_secs(3);
+/// How long sessions may take to log out.
+const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+/// Beyond the sessions' patience, for the thread to end.
+const THREAD_LIMIT: Duration = Duration::from_secs(10);
+/// How often notes are fetched and unresolved writes are looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// How far the device has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Added,
+    Started,
+    Stopped,
+}
+
+/// A volume.
+pub struct Volume {
+    layout: Layout,
+    /// ublk device number.
+    pub id: u32,
+    /// What the probing login found.
+    pub description: Description,
+    /// The logical unit.
+    pub lun: Lun,
+    /// The target's iSCSI name.
+    pub target: String,
+    /// Our iSCSI name.
+    pub initiator_name: String,
+    /// What the operator should know.
+    pub notes: RefCell<Vec<String>>,
+    stage: Cell<Stage>,
+    device: RefCell<Option<Arc<Device>>>,
+    queue: RefCell<Option<Rc<Queue>>>,
+    saved: RefCell<Vec<UnresolvedWrite>>,
+}
+
+/// What a volume is made of.
+pub struct Birth {
+    /// Where things are.
+    pub layout: Layout,
+    /// What the probing login found.
+    pub description: Description,
+    /// The logical unit.
+    pub lun: Lun,
+    /// The target's iSCSI name.
+    pub target: String,
+    /// Our iSCSI name.
+    pub initiator_name: String,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Writes that an earlier run left unresolved.
+    pub unresolved: Vec<UnresolvedWrite>,
+}
+
+impl Volume {
+    /// A volume with its device added and nothing else.
+    pub fn new(birth: Birth, device: Device) -> Rc<Volume> {
+        Rc::new(Volume {
+            layout: birth.layout,
+            id: device.id(),
+            description: birth.description,
+            lun: birth.lun,
+            target: birth.target,
+            initiator_name: birth.initiator_name,
+            notes: RefCell::new(birth.notes),
+            stage: Cell::new(Stage::Added),
+            device: RefCell::new(Some(Arc::new(device))),
+            queue: RefCell::new(None),
+            saved: RefCell::new(birth.unresolved),
+        })
+    }
+
+    /// `ublkb0`.
+    pub fn name(&self) -> String {
+        format!("ublkb{}", self.id)
+    }
+
+    /// `/dev/ublkb0`.
+    pub fn node(&self) -> String {
+        format!("/dev/ublkb{}", self.id)
+    }
+
+    /// As multipath-tools derives it.
+    pub fn wwid(&self) -> &str {
+        &self.description.identity.wwid
+    }
+
+    /// Gives the volume its queue, with the unresolved writes of an earlier run before any path.
+    ///
+    /// # Errors
+    /// The queue does not listen.
+    pub fn set_queue(&self, queue: Queue) -> Result<(), NotListening> {
+        let queue = Rc::new(queue);
+        *self.queue.borrow_mut() = Some(Rc::clone(&queue));
+        let unresolved = self.saved.borrow().clone();
+        match unresolved.is_empty() {
+            true => Ok(()),
+            false => queue.send(Mail::RestoreUnresolved(unresolved)),
+        }
+    }
+
+    /// Sends an order.
+    ///
+    /// # Errors
+    /// The queue has ended or does not look at its mail.
+    pub fn send(&self, order: Mail) -> Result<(), Failure> {
+        let queue = self.queue.borrow().clone();
+        queue
+            .ok_or(NotListening)
+            .and_then(|queue| queue.send(order))
+            .map_err(|_| self.stuck())
+    }
+
+    fn stuck(&self) -> Failure {
+        Failure::new(
+            Kind::TimedOut,
+            format!("{}: its queue thread does not answer", self.node()),
+            "look at the daemon's log; sanblk detach --force ends the device",
+        )
+    }
+
+    /// A picture.
+    ///
+    /// # Errors
+    /// The queue does not answer.
+    pub async fn status(&self) -> Result<VolumeStatus, Failure> {
+        let queue = self.queue.borrow().clone().ok_or_else(|| self.stuck())?;
+        match timeout(STATUS_LIMIT, queue.status()).await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(NotListening)) | Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// Adds a path; false if the volume has as many as it can hold.
+    ///
+    /// # Errors
+    /// The queue does not answer.
+    pub async fn add_path(&self, path: PathConfig) -> Result<bool, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Mail::AddPath(path, reply))?;
+        match timeout(STATUS_LIMIT, answer).await {
+            Ok(Ok(id)) => Ok(id.is_some()),
+            Ok(Err(_)) | Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// Makes the disk appear.
+    ///
+    /// # Errors
+    /// The driver's, or its silence.
+    pub async fn start(&self) -> Result<(), Failure> {
+        self.control("starting", |device| device.start(START_LIMIT))
+            .await?;
+        self.stage.set(Stage::Started);
+        Ok(())
+    }
+
+    async fn control(
+        &self,
+        what: &str,
+        order: impl FnOnce(&Device) -> Result<(), ControlError> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let Some(device) = self.device.borrow().clone() else {
+            return Ok(());
+        };
+        let result = tokio::task::spawn_blocking(move || order(&device)).await;
+        let what = format!("{}: {what} it failed", self.node());
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(device::failure(&what, &error)),
+            Err(_) => Err(Failure::new(Kind::Failed, what, "look at the daemon's log")),
+        }
+    }
+
+    /// Ends the volume: device stopped, sessions logged out, device deleted, records removed. `force` fails what waits
+    /// for a path instead of waiting with it. May be called again after a failure; done steps are not repeated.
+    ///
+    /// # Errors
+    /// The step that did not end in time.
+    pub async fn take_down(&self, force: bool) -> Result<(), Failure> {
+        if force {
+            // A queue that is gone has nothing left to fail.
+            let _ = self.send(Mail::SetNoPathRetry(NoPathRetry::Fail));
+        }
+        if self.stage.get() != Stage::Stopped {
+            let limit = if force {
+                CONTROL_LIMIT
+            } else {
+                3 * CONTROL_LIMIT
+            };
+            // Also before START_DEV: it makes the driver give back the tags, which ends the queue.
+            self.control("stopping", move |device| device.stop(limit))
+                .await?;
+            self.stage.set(Stage::Stopped);
+        }
+        self.save_unresolved().await;
+        self.end_queue().await?;
+        if let Some(device) = self.device.borrow_mut().take() {
+            let node = self.node();
+            match Arc::try_unwrap(device) {
+                Ok(device) => {
+                    let deleted = tokio::task::spawn_blocking(move || device.delete(CONTROL_LIMIT));
+                    if let Ok(Err(error)) = deleted.await {
+                        // The disk is gone for everybody; the number is freed by the next daemon.
+                        tracing::warn!("{node}: deleting it failed: {error}");
+                    }
+                }
+                Err(_) => tracing::warn!("{node}: a control command is still out"),
+            }
+        }
+        records::remove_device(&self.layout, self.id);
+        Ok(())
+    }
+
+    async fn end_queue(&self) -> Result<(), Failure> {
+        let Some(queue) = self.queue.borrow().clone() else {
+            return Ok(());
+        };
+        // An ended thread takes no mail, and needs none.
+        let _ = queue.send(Mail::ShutDown {
+            patience: LOGOUT_PATIENCE,
+        });
+        let wait = async {
+            while !queue.is_finished() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(LOGOUT_PATIENCE + THREAD_LIMIT, wait).await.is_err() {
+            return Err(self.stuck());
+        }
+        *self.queue.borrow_mut() = None;
+        if let Some(Err(error)) = Rc::into_inner(queue).map(Queue::join) {
+            tracing::error!("{}: the queue ended with an error: {error}", self.node());
+        }
+        Ok(())
+    }
+
+    /// Fetches notes and keeps unresolved writes, until the queue is gone.
+    pub async fn watch(self: Rc<Volume>) {
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            let Some(queue) = self.queue.borrow().clone() else {
+                return;
+            };
+            while let Some(note) = queue.note() {
+                tracing::info!("{}: {}", self.node(), note);
+            }
+            if queue.is_finished() {
+                if self.stage.get() != Stage::Stopped {
+                    tracing::error!("{}: its queue thread has ended; IO fails", self.node());
+                }
+                return;
+            }
+            drop(queue);
+            self.save_unresolved().await;
+        }
+    }
+
+    async fn save_unresolved(&self) {
+        let Ok(status) = self.status().await else {
+            return;
+        };
+        if *self.saved.borrow() == status.unresolved {
+            return;
+        }
+        match records::keep_unresolved(&self.layout, self.wwid(), &status.unresolved) {
+            Ok(()) => *self.saved.borrow_mut() = status.unresolved,
+            Err(error) => tracing::error!(
+                "{}: cannot write down the unresolved writes: {error}",
+                self.node()
+            ),
+        }
+    }
+
+    /// How many writes are unresolved, as last seen.
+    pub fn unresolved(&self) -> usize {
+        self.saved.borrow().len()
+    }
+
+    /// What `status` shows.
+    pub async fn report(&self) -> VolumeReport {
+        let identity = &self.description.identity;
+        let status = self.status().await;
+        let now = host::now();
+        let seconds = |since| now.since(since).as_secs();
+        let paths: Vec<PathReport> = status
+            .iter()
+            .flat_map(|status| &status.paths)
+            .map(path_report)
+            .collect();
+        let health = match &status {
+            Err(_) => Health::Stuck,
+            Ok(_) => health(&paths),
+        };
+        let mut notes = self.notes.borrow().clone();
+        notes.extend(status.as_ref().err().map(|failure| failure.what.clone()));
+        let mut links = Vec::new();
+        if let Some(hex) = records::wwn(&identity.wwid) {
+            links.push(format!("/dev/disk/by-id/wwn-0x{hex}"));
+        }
+        links.push(format!(
+            "/dev/disk/by-id/sanblk-{}",
+            records::file_name(&identity.wwid)
+        ));
+        let status = status.ok();
+        let number = |pick: fn(&VolumeStatus) -> u64| status.as_ref().map_or(0, pick);
+        VolumeReport {
+            device: self.node(),
+            wwid: identity.wwid.clone(),
+            links,
+            serial: identity.serial.clone(),
+            vendor: identity.vendor.clone(),
+            product: identity.product.clone(),
+            size_bytes: identity.blocks.saturating_mul(identity.block_len.into()),
+            block_bytes: identity.block_len,
+            read_only: self.description.read_only,
+            target: self.target.clone(),
+            lun: self.lun.to_string(),
+            initiator_name: self.initiator_name.clone(),
+            health,
+            policy: status
+                .as_ref()
+                .map_or(multipath::PolicyKind::RoundRobin, |status| status.policy)
+                .into(),
+            no_path_retry: status
+                .as_ref()
+                .map_or(NoPathRetry::Queue, |status| status.no_path_retry)
+                .into(),
+            in_flight: status.as_ref().map_or(0, |status| status.in_flight),
+            waiting: status.as_ref().map_or(0, |status| status.waiting),
+            held: status.as_ref().map_or(0, |status| status.held),
+            unresolved: number(|status| status.unresolved.len() as u64),
+            deferred_errors: number(|status| status.deferred_errors),
+            no_path_seconds: status
+                .as_ref()
+                .and_then(|status| status.all_paths_down_since)
+                .map(seconds),
+            paths,
+            notes,
+        }
+    }
+}
+
+fn health(paths: &[PathReport]) -> Health {
+    let good = |path: &&PathReport| matches!(path.state, PathWord::Up | PathWord::Standby);
+    let up = paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
+    match (up, paths.iter().filter(good).count() == paths.len()) {
+        (0, _) => Health::NoPath,
+        (_, true) => Health::Up,
+        (_, false) => Health::Degraded,
+    }
+}
+
+fn path_report(path: &PathStatus) -> PathReport {
+    let now = host::now();
+    let (state, reason, retry_ms) = match &path.state {
+        PathState::Up => (PathWord::Up, None, None),
+        PathState::Standby => (PathWord::Standby, None, None),
+        PathState::Down { why, retry_at } => {
+            let wait = retry_at.since(now).as_millis();
+            let wait = u64::try_from(wait).unwrap_or(u64::MAX);
+            (PathWord::Failed, Some(why.clone()), Some(wait))
+        }
+        PathState::Connecting => (PathWord::Connecting, None, None),
+        PathState::LoggingIn => (PathWord::Login, None, None),
+        PathState::Verifying => (PathWord::Checking, None, None),
+        PathState::Closing => (PathWord::Closing, None, None),
+        PathState::Refused { why } => (PathWord::Refused, Some(why.clone()), None),
+    };
+    PathReport {
+        portal: path.config.portal_name.clone(),
+        address: path.config.portal.to_string(),
+        interface: path.config.interface.clone(),
+        target: path.config.target_name.clone(),
+        portal_group: path
+            .portal_group
+            .or(path.config.portal_group)
+            .map(|tag| tag.0),
+        isid: path.config.isid.to_string(),
+        state,
+        seconds: now.since(path.since).as_secs(),
+        reason,
+        retry_ms,
+        round_trip_ns: path.round_trip_ns,
+        session: path.negotiated.as_ref().map(|terms| SessionReport {
+            header_digest: terms.header_digest,
+            data_digest: terms.data_digest,
+            authentication: match terms.authentication {
+                Authentication::None => "none".to_owned(),
+                Authentication::Chap(number) => format!("chap {}", algorithm(number)),
+                Authentication::MutualChap(number) => format!("mutual-chap {}", algorithm(number)),
+            },
+            max_send_data_segment_length: terms.max_send_data_segment_length,
+            max_recv_data_segment_length: terms.max_recv_data_segment_length,
+            max_burst_length: terms.max_burst_length,
+            first_burst_length: terms.first_burst_length,
+            max_outstanding_r2t: terms.max_outstanding_r2t,
+            initial_r2t: terms.initial_r2t,
+            immediate_data: terms.immediate_data,
+        }),
+        in_flight: path.in_flight,
+        completed: path.completed,
+        bytes_read: path.bytes_read,
+        bytes_written: path.bytes_written,
+        losses: path.losses,
+        fence: path.fence.clone(),
+    }
+}
+
+fn algorithm(number: u8) -> String {
+    match number {
+        5 => "md5".to_owned(),
+        6 => "sha1".to_owned(),
+        7 => "sha256".to_owned(),
+        8 => "sha3-256".to_owned(),
+        other => format!("algorithm {other}"),
+    }
+}

@@ -1,0 +1,241 @@
+//! What is shown of a volume: one structure, rendered as text by [`crate::cli`] and as JSON as it is.
+//!
+//! The JSON is an interface: fields are added, never renamed. No secret can get in: nothing here has one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{NoPath, Policy};
+
+/// Answer to `status`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The daemon; `null` where none runs.
+    pub daemon: Option<DaemonReport>,
+    /// All volumes, or the one asked for.
+    pub volumes: Vec<VolumeReport>,
+}
+
+/// The daemon.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DaemonReport {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Log lines and notes that were dropped because nobody could take them.
+    pub dropped_log_lines: u64,
+}
+
+/// Health of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Every path carries IO, or could.
+    Up,
+    /// Some paths do not.
+    Degraded,
+    /// None does.
+    NoPath,
+    /// The queue thread does not answer.
+    Stuck,
+}
+
+/// A volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// `/dev/ublkb0`.
+    pub device: String,
+    /// As multipath-tools derives it.
+    pub wwid: String,
+    /// Links that survive a reboot, made by the udev rule.
+    pub links: Vec<String>,
+    /// Unit serial number.
+    pub serial: String,
+    /// T10 vendor.
+    pub vendor: String,
+    /// Product.
+    pub product: String,
+    /// Capacity in bytes.
+    pub size_bytes: u64,
+    /// Logical block length in bytes.
+    pub block_bytes: u32,
+    /// Write protected.
+    pub read_only: bool,
+    /// Target's iSCSI name.
+    pub target: String,
+    /// Logical unit number.
+    pub lun: String,
+    /// Our iSCSI name.
+    pub initiator_name: String,
+    /// Overall state.
+    pub health: Health,
+    /// How a path is chosen.
+    pub policy: Policy,
+    /// What requests do while no path works.
+    pub no_path_retry: NoPath,
+    /// Requests accepted and not answered.
+    pub in_flight: u32,
+    /// Of these, how many wait for a path.
+    pub waiting: u32,
+    /// Writes whose answer waits for the proof that an earlier copy is dead.
+    pub held: u32,
+    /// Unresolved writes.
+    pub unresolved: u64,
+    /// Acknowledged writes that the target lost later; how often it said so.
+    pub deferred_errors: u64,
+    /// Since when no path works, in seconds.
+    pub no_path_seconds: Option<u64>,
+    /// All paths, in the order given.
+    pub paths: Vec<PathReport>,
+    /// What the operator should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// State of a path, as one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathWord {
+    /// Carries IO.
+    Up,
+    /// Works, but the target wants IO elsewhere.
+    Standby,
+    /// Waits for its next attempt.
+    Failed,
+    /// TCP connect.
+    Connecting,
+    /// Login.
+    Login,
+    /// Identity check.
+    Checking,
+    /// Closing.
+    Closing,
+    /// Not tried again until the operator acts.
+    Refused,
+}
+
+/// A path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PathReport {
+    /// As the operator gave it.
+    pub portal: String,
+    /// Address in use.
+    pub address: String,
+    /// Interface it is bound to; `null` where the portal is behind a gateway.
+    pub interface: Option<String>,
+    /// Target behind it.
+    pub target: String,
+    /// Portal group.
+    pub portal_group: Option<u16>,
+    /// Our session identity.
+    pub isid: String,
+    /// State.
+    pub state: PathWord,
+    /// Seconds in this state.
+    pub seconds: u64,
+    /// Why, where it does not carry IO.
+    pub reason: Option<String>,
+    /// Milliseconds to the next attempt.
+    pub retry_ms: Option<u64>,
+    /// Smallest round trip seen lately, in nanoseconds.
+    pub round_trip_ns: Option<u64>,
+    /// Terms of the session.
+    pub session: Option<SessionReport>,
+    /// Commands in flight.
+    pub in_flight: u32,
+    /// Requests completed.
+    pub completed: u64,
+    /// Payload bytes read.
+    pub bytes_read: u64,
+    /// Payload bytes written.
+    pub bytes_written: u64,
+    /// Times it was lost after it was up.
+    pub losses: u64,
+    /// How its dead session would be fenced.
+    pub fence: String,
+}
+
+/// Terms of a session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionReport {
+    /// CRC32C over headers.
+    pub header_digest: bool,
+    /// CRC32C over data.
+    pub data_digest: bool,
+    /// `none`, `chap` or `mutual-chap`, with the algorithm.
+    pub authentication: String,
+    /// What we may send in one PDU, in bytes.
+    pub max_send_data_segment_length: u32,
+    /// What we take in one PDU, in bytes.
+    pub max_recv_data_segment_length: u32,
+    /// MaxBurstLength.
+    pub max_burst_length: u32,
+    /// FirstBurstLength.
+    pub first_burst_length: u32,
+    /// MaxOutstandingR2T.
+    pub max_outstanding_r2t: u16,
+    /// InitialR2T.
+    pub initial_r2t: bool,
+    /// ImmediateData.
+    pub immediate_data: bool,
+}
+
+/// Answer to `attach`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AttachReport {
+    /// The volume.
+    pub volume: VolumeReport,
+    /// False where it was attached before.
+    pub new: bool,
+    /// Portals that discovery offers beside those given.
+    pub other_portals: Vec<String>,
+}
+
+/// Answer to `discover`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DiscoverReport {
+    /// What each portal said.
+    pub portals: Vec<PortalReport>,
+}
+
+/// What one portal said.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PortalReport {
+    /// As given.
+    pub portal: String,
+    /// Interface it is reached through, where it is on a connected network.
+    pub interface: Option<String>,
+    /// Why it said nothing.
+    pub error: Option<String>,
+    /// Targets it knows.
+    pub targets: Vec<TargetReport>,
+}
+
+/// A target.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Its iSCSI name.
+    pub name: String,
+    /// Where it says it is: `host:port,group`.
+    pub addresses: Vec<String>,
+    /// Its logical units, as far as it lets us see them.
+    pub luns: Vec<LunReport>,
+    /// Why the logical units are not known.
+    pub error: Option<String>,
+}
+
+/// A logical unit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LunReport {
+    /// Its number.
+    pub lun: String,
+    /// As multipath-tools derives it; `null` where it cannot be used.
+    pub wwid: Option<String>,
+    /// T10 vendor and product.
+    pub product: String,
+    /// Capacity in bytes.
+    pub size_bytes: u64,
+    /// Logical block length in bytes.
+    pub block_bytes: u32,
+    /// Why it cannot be used.
+    pub error: Option<String>,
+}
