@@ -48,7 +48,7 @@ use crate::memory::{BufferId, Memory};
 use crate::outgoing::Outgoing;
 use crate::scsi::Sense;
 use crate::time::Instant;
-use crate::wire::{AsyncMessage, Bhs, Lun, StatSn, TaskManagementFunction, Tpgt};
+use crate::wire::{AsyncMessage, Bhs, Lun, TaskManagementFunction, Tpgt};
 
 use framer::{Framer, Step};
 use full_feature::{FullFeature, Leaving};
@@ -57,7 +57,6 @@ use login_phase::{LoginPhase, LoginTurn};
 use tasks::{Management, Phase, Task, Tasks};
 use text::{TextExchange, TextTurn};
 use transmit::Immediate;
-use window::Window;
 
 /// Limits and timers of a session.
 #[derive(Clone, Debug)]
@@ -166,7 +165,8 @@ impl Session {
         terms: Negotiated,
         max_cmd_sn: u32,
     ) -> Session {
-        use crate::wire::CmdSn;
+        use crate::wire::{CmdSn, StatSn};
+        use window::Window;
         let mut window = Window::closed_at(CmdSn(1));
         window.update(CmdSn(1), CmdSn(max_cmd_sn));
         let tasks = Tasks::new(config.tasks_max);
