@@ -15,17 +15,44 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, Kind};
 
 /// The configuration file, checked.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Config {
     /// Our iSCSI name.
     pub initiator_name: Option<String>,
     /// What holds for every target.
-    #[serde(flatten)]
     pub defaults: Settings,
     /// What holds for one target, by its name.
-    #[serde(default)]
     pub target: BTreeMap<String, Settings>,
+}
+
+/// The file as it is written. Its keys are spelt out: a flattened [`Settings`] would lose the place of a mistake.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Raw {
+    initiator_name: Option<String>,
+    chap_file: Option<PathBuf>,
+    header_digest: Option<Digest>,
+    data_digest: Option<Digest>,
+    policy: Option<Policy>,
+    no_path_retry: Option<NoPath>,
+    #[serde(default)]
+    target: BTreeMap<String, Settings>,
+}
+
+impl From<Raw> for Config {
+    fn from(raw: Raw) -> Config {
+        Config {
+            initiator_name: raw.initiator_name,
+            defaults: Settings {
+                chap_file: raw.chap_file,
+                header_digest: raw.header_digest,
+                data_digest: raw.data_digest,
+                policy: raw.policy,
+                no_path_retry: raw.no_path_retry,
+            },
+            target: raw.target,
+        }
+    }
 }
 
 /// What may be set for all targets or for one.
@@ -226,7 +253,7 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Config, Failure> {
-        let config: Config = toml::from_str(text).map_err(|error| {
+        let raw: Raw = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(text, span.start));
             Failure::new(
                 Kind::Usage,
@@ -235,7 +262,7 @@ impl Config {
                  no-path-retry, and [target.\"IQN\"] with the last five",
             )
         })?;
-        Ok(config)
+        Ok(raw.into())
     }
 
     /// What holds for `target`.

@@ -10,10 +10,10 @@ pub(crate) async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec
     let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
     poll_fn(|context| {
         for (future, output) in running.iter_mut().zip(&mut outputs) {
-            if output.is_none() {
-                if let Poll::Ready(value) = future.as_mut().poll(context) {
-                    *output = Some(value);
-                }
+            if output.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *output = Some(value);
             }
         }
         match outputs.iter().all(Option::is_some) {

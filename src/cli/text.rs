@@ -215,13 +215,8 @@ fn paths_text(volume: &VolumeReport) -> String {
         match path.state == PathWord::Refused && line.chars().count() > COLUMNS {
             true => {
                 let head = line.chars().count() - why.chars().count();
-                text.extend(
-                    line.chars()
-                        .take(head)
-                        .collect::<String>()
-                        .trim_end()
-                        .chars(),
-                );
+                let head: String = line.chars().take(head).collect();
+                text.push_str(head.trim_end());
                 text.push('\n');
                 wrapped(&mut text, "    ", &why);
             }
@@ -313,7 +308,8 @@ pub fn discover(report: &DiscoverReport) -> String {
                     (None, Some(error)) => format!("LUN {}  {error}", lun.lun),
                     (None, None) => format!("LUN {}", lun.lun),
                 };
-                wrapped(&mut text, "    ", &line);
+                text.push_str(&cut(&format!("    {line}")));
+                text.push('\n');
             }
         }
     }

@@ -82,7 +82,7 @@ fn systemd_has_unit(layout: &Layout) -> bool {
             .path(&format!("{place}/systemd/system/{UNIT}"))
             .exists()
     };
-    layout.path("/run/systemd/system").exists() && places.iter().any(|place| has(&place))
+    layout.path("/run/systemd/system").exists() && places.iter().any(has)
 }
 
 async fn by_systemd() -> Result<(), Failure> {

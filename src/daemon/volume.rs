@@ -221,7 +221,8 @@ impl Volume {
         }
         self.save_unresolved().await;
         self.end_queue().await?;
-        if let Some(device) = self.device.borrow_mut().take() {
+        let device = self.device.borrow_mut().take();
+        if let Some(device) = device {
             let node = self.node();
             match Arc::try_unwrap(device) {
                 Ok(device) => {

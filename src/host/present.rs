@@ -94,10 +94,10 @@ pub fn find(layout: &Layout, wwid: &str) -> Vec<Present> {
 /// Whether the SCSI device in this sysfs directory has this WWID.
 fn carries(device: &Path, wwid: &str) -> bool {
     // Page 83h says it in multipath's own way; the kernel's `wwid` picks its designator by another order.
-    if let Ok(page) = std::fs::read(device.join("vpd_pg83")) {
-        if let Some(own) = wwid_of_page(&page) {
-            return own == wwid;
-        }
+    if let Ok(page) = std::fs::read(device.join("vpd_pg83"))
+        && let Some(own) = wwid_of_page(&page)
+    {
+        return own == wwid;
     }
     let Some(kernel) = text(&device.join("wwid")) else {
         return false;

@@ -86,10 +86,10 @@ pub fn write_device(layout: &Layout, record: &DeviceRecord, identity: &Identity)
 /// Removes what [`write_device`] wrote; what is gone already is no error.
 pub fn remove_device(layout: &Layout, id: u32) {
     for path in [env_path(layout, id), record_path(layout, id)] {
-        if let Err(error) = std::fs::remove_file(&path) {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!("cannot remove {}: {error}", path.display());
-            }
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove {}: {error}", path.display());
         }
     }
 }

@@ -1,0 +1,175 @@
+//! Command lines and files that are wrong, and verbs without a daemon.
+
+use crate::Host;
+
+#[test]
+fn version_and_help() {
+    let host = Host::new();
+    let said = host.run(&["--version"]);
+    assert_eq!(
+        (said.code, said.out.trim()),
+        (0, concat!("sanblk ", env!("CARGO_PKG_VERSION")))
+    );
+    let said = host.run(&["--help"]);
+    assert_eq!(said.code, 0);
+    for word in [
+        "discover",
+        "attach",
+        "detach",
+        "set",
+        "status",
+        "Exit codes:",
+    ] {
+        assert!(said.out.contains(word), "{}", said.out);
+    }
+    let said = host.run(&["attach", "--help"]);
+    assert!(
+        said.out.contains("--no-path-retry") && said.out.contains("target-secret"),
+        "{}",
+        said.out
+    );
+    // Secrets never come from the command line.
+    assert!(
+        !said.out.contains("--secret") && !said.out.contains("--password"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn wrong_words_are_usage_errors() {
+    let host = Host::new();
+    for words in [
+        &["frobnicate"][..],
+        &["attach"],
+        &["attach", "--portal", "host:0"],
+        &[
+            "attach",
+            "--portal",
+            "10.0.0.1",
+            "--no-path-retry",
+            "sometimes",
+        ],
+        &["attach", "--portal", "10.0.0.1", "--policy", "fastest"],
+        &["attach", "--portal", "10.0.0.1", "--lun", "99999"],
+        &["attach", "--portal", "10.0.0.1", "--target", "disk"],
+        &["attach", "--portal", "10.0.0.1", "--initiator-name", "me"],
+        &[
+            "attach",
+            "--portal",
+            "10.0.0.1",
+            "--config",
+            "/nonexistent.toml",
+        ],
+        &["set", "ublkb0"],
+        &["detach"],
+    ] {
+        let said = host.run(words);
+        assert_eq!(said.code, 2, "{words:?}: {said:?}");
+        assert!(!said.err.is_empty(), "{words:?}");
+    }
+    assert!(
+        !host.path("/run/sanblk").exists(),
+        "a wrong command line starts no daemon"
+    );
+}
+
+#[test]
+fn without_a_daemon_nothing_is_attached() {
+    let host = Host::new();
+    let said = host.run(&["status"]);
+    assert_eq!(said.code, 0);
+    assert!(said.out.contains("nothing is attached"), "{said:?}");
+    let said = host.run(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(json, serde_json::json!({ "daemon": null, "volumes": [] }));
+    for words in [
+        &["status", "ublkb0"][..],
+        &["detach", "/dev/ublkb0"],
+        &["detach", "/dev/ublkb0", "--force"],
+        &["set", "ublkb0", "--policy", "failover"],
+    ] {
+        let said = host.run(words);
+        assert_eq!(said.code, 3, "{words:?}: {said:?}");
+        assert!(
+            said.err.contains("ublkb0") && said.err.contains("next: "),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dead_daemon_is_not_nothing() {
+    let host = Host::new();
+    host.write(
+        "/run/sanblk/devices/4.json",
+        r#"{"id":4,"wwid":"3600","pid":1}"#,
+        0o600,
+    );
+    let said = host.run(&["status"]);
+    assert_eq!(said.code, 5, "{said:?}");
+    assert!(said.err.contains("/dev/ublkb4"), "{said:?}");
+}
+
+#[test]
+fn a_wrong_configuration_names_file_line_and_key() {
+    let host = Host::new();
+    host.write(
+        "/etc/sanblk/sanblk.toml",
+        "# comment\npolcy = \"failover\"\n",
+        0o644,
+    );
+    for words in [
+        &["attach", "--portal", "127.0.0.1:1"][..],
+        &["discover", "--portal", "127.0.0.1:1"],
+    ] {
+        let said = host.run(words);
+        assert_eq!(said.code, 2, "{said:?}");
+        for word in ["sanblk.toml", "line 2", "polcy", "no-path-retry"] {
+            assert!(said.err.contains(word), "{word}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_chap_file_that_others_can_read_is_refused() {
+    let host = Host::new();
+    let text = "username = \"me\"\nsecret = \"s3cr3t-s3cr3t\"\n";
+    let file = host.write("/etc/sanblk/chap.toml", text, 0o644);
+    let named = file.to_str().expect("a path").to_owned();
+    for words in [
+        &["attach", "--portal", "127.0.0.1:1"][..],
+        &["attach", "--portal", "127.0.0.1:1", "--chap-file", &named],
+        &["discover", "--portal", "127.0.0.1:1"],
+    ] {
+        let said = host.run(words);
+        assert_eq!(said.code, 2, "{words:?}: {said:?}");
+        assert!(said.err.contains("chmod 600"), "{said:?}");
+        assert!(!said.err.contains("s3cr3t"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_chap_file_without_the_target_is_refused() {
+    let host = Host::new();
+    let file = host.write(
+        "/c.toml",
+        "[target.a]\nusername = \"me\"\nsecret = \"s3cr3t-s3cr3t\"\n",
+        0o600,
+    );
+    let file = file.to_str().expect("a path");
+    let said = host.run(&[
+        "attach",
+        "--portal",
+        "127.0.0.1:1",
+        "--target",
+        "iqn.2020-01.x:t",
+        "--chap-file",
+        file,
+    ]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(
+        said.err.contains("iqn.2020-01.x:t") && !said.err.contains("s3cr3t"),
+        "{said:?}"
+    );
+}
