@@ -360,7 +360,8 @@ kernel_stack_down() {
     pkill -x multipathd
     pkill -x iscsid
     waitfor 5 sh -c '! pgrep -x "multipathd|iscsid"'
-    rm -rf /etc/iscsi/nodes /etc/iscsi/send_targets /var/lib/iscsi/nodes /var/lib/iscsi/send_targets
+    # The bindings too: the next LUN is mpatha again.
+    rm -rf /etc/multipath/* /etc/iscsi/nodes /etc/iscsi/send_targets /var/lib/iscsi/nodes /var/lib/iscsi/send_targets
     udevadm settle
 }
 
@@ -405,6 +406,8 @@ paths_up() { [ "$(field '[.paths[] | select(.state == "up")] | length')" = "$1" 
 path_field() { field ".paths[] | select(.portal | startswith(\"10.20.$1.\")) | $2"; }
 
 detach() {
+    # udev opens a disk for a moment after each writer closed it.
+    udevadm settle
     expect timeout 30 sanblk detach "$DEV" "$@"
     within 5 test ! -e "$DEV"
 }
