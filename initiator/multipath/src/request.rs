@@ -275,6 +275,9 @@ impl Table {
             self.held -= 1;
         }
         self.in_flight -= 1;
+        if self.in_flight == 0 {
+            self.deadline = NEVER;
+        }
     }
 
     fn unlist(&mut self, tag: Tag) {

@@ -1,1 +1,8 @@
+//! Transcripts of a volume against the simulated target, with a clock that only moves when asked.
 
+mod basics;
+
+mod fencing;
+mod host;
+mod outages;
+mod trouble;
