@@ -237,7 +237,21 @@ impl Host {
     /// Lets the world go on until `done` holds, or so long. True: it holds.
     pub(super) fn run(&mut self, limit: Duration, mut done: impl FnMut(&Host) -> bool) -> bool {
         let end = self.now() + limit;
+        let mut spins = (self.now(), 0);
         loop {
+            spins = match spins {
+                (at, count) if at == self.now() => (at, count + 1),
+                _ => (self.now(), 0),
+            };
+            assert!(
+                spins.1 < 10_000,
+                "time stands still: volume {:?} target {:?} net {:?} now {:?} {:#?}",
+                self.volume.poll_timeout(),
+                self.world.target.poll_timeout(),
+                self.world.net.poll_timeout(),
+                self.now(),
+                self.volume.status().paths
+            );
             self.turn();
             if done(self) {
                 return true;
@@ -418,14 +432,14 @@ pub(super) fn request(tag: u16, operation: Operation, lba: u64, blocks: u32) -> 
 
 /// A target whose portals are in these groups.
 pub(super) fn target(groups: &[u16]) -> TargetConfig {
-    let mut config = TargetConfig::default();
-    config.portals = groups
-        .iter()
-        .enumerate()
-        .map(|(index, &group)| kit::target::Portal {
-            address: format!("10.20.{}.254:3260", index + 5),
-            group: Tpgt(group),
-        })
-        .collect();
-    config
+    let portals = groups.iter().enumerate();
+    TargetConfig {
+        portals: portals
+            .map(|(index, &group)| kit::target::Portal {
+                address: format!("10.20.{}.254:3260", index + 5),
+                group: Tpgt(group),
+            })
+            .collect(),
+        ..TargetConfig::default()
+    }
 }
