@@ -66,11 +66,10 @@ impl Place {
 ///
 /// # Errors
 /// The name has no address, or the resolver does not answer.
-pub async fn places(portal: &Portal) -> Result<Vec<Place>, SessionError> {
+pub async fn places(portal: &Portal) -> io::Result<Vec<Place>> {
     match timeout(RESOLVE_TIMEOUT, portal.resolve()).await {
-        Ok(Ok(addresses)) => Ok(addresses.into_iter().map(Place::of).collect()),
-        Ok(Err(error)) => Err(SessionError::Resolve(error)),
-        Err(_) => Err(SessionError::Resolve(io::ErrorKind::TimedOut.into())),
+        Ok(addresses) => Ok(addresses?.into_iter().map(Place::of).collect()),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -326,7 +325,10 @@ async fn connect(place: &Place) -> io::Result<TcpStream> {
 }
 
 async fn redirected(portal: discovery::Portal) -> Result<Place, SessionError> {
-    let mut places = places(&portal.into()).await?.into_iter();
+    let mut places = places(&portal.into())
+        .await
+        .map_err(SessionError::Resolve)?
+        .into_iter();
     places.next().ok_or(SessionError::Answer(
         "the target redirects to a name without an address",
     ))

@@ -62,7 +62,7 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
         initiator_name: initiator_name.clone(),
         credentials: secret("")?,
     };
-    let answers = ask_all(&asker, &arguments.portals).await;
+    let answers = ask_all(&asker, &arguments.portals, None).await;
     let mut asked = Vec::new();
     for answer in &answers {
         let mut questions = Vec::new();

@@ -317,5 +317,4 @@ pub fn discover(report: &DiscoverReport) -> String {
 }
 
 #[cfg(test)]
-#[path = "text_tests.rs"]
 mod tests;

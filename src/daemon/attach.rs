@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use ublk_dev::{Device, DeviceQueue, Ring, Slots};
 
 use crate::config::{Config, Settings};
+use crate::connection::SessionError;
 use crate::control::server::Progress;
 use crate::control::{AttachRequest, Reply};
 use crate::device::{self, CONTROL_LIMIT, DEPTH};
@@ -26,12 +27,16 @@ use crate::probe::{self, Question};
 use crate::queue::{Mail, Queue, QueueConfig};
 use crate::report::AttachReport;
 use crate::secrets;
-use crate::together::together;
+use crate::together::with_grace;
 
 use super::Daemon;
 use super::survey::{self, Choice, Sight};
 use super::volume::{Birth, Volume};
 
+/// A portal that is silent for so long after another one answered is a path that is down, not a delay.
+const PORTAL_GRACE: Duration = Duration::from_millis(1500);
+/// The same for probing logins, which take more round trips; a target may also be ending an old session first.
+const PROBE_GRACE: Duration = Duration::from_secs(5);
 /// A portal answered the probing login moments ago: its data session follows soon, or something is wrong.
 const FIRST_PATH_LIMIT: Duration = Duration::from_secs(30);
 /// devtmpfs makes the node within START_DEV.
@@ -175,7 +180,7 @@ async fn plan(
     };
     let portals: Vec<String> = request.portals.iter().map(ToString::to_string).collect();
     progress.say(format!("asking {}", portals.join(", ")));
-    let answers = discover::ask_all(&asker, &request.portals).await;
+    let answers = discover::ask_all(&asker, &request.portals, Some(PORTAL_GRACE)).await;
     for answer in &answers {
         if let Err(error) = &answer.targets {
             progress.say(format!("portal {}: {error}", answer.portal));
@@ -193,19 +198,31 @@ async fn plan(
         };
         questions.push((portal, target, question));
     }
-    let sights = together(questions.into_iter().map(|(portal, target, question)| {
-        let place = answers[portal].place.clone();
+    let asked = questions.iter().map(|(portal, target, question)| {
+        let place = answers[*portal].place.clone();
         async move {
             // `pairs` names only portals that have a place.
             let place = place.expect("a portal that was asked has an address");
+            let shown = probe::ask(question, &place).await;
             Sight {
-                portal,
-                target,
-                shown: probe::ask(&question, &place).await,
+                portal: *portal,
+                target: target.clone(),
+                shown,
             }
         }
-    }))
-    .await;
+    });
+    let sights: Vec<Sight> = with_grace(asked, PROBE_GRACE, |sight| sight.shown.is_ok())
+        .await
+        .into_iter()
+        .zip(&questions)
+        .map(|(sight, (portal, target, _))| {
+            sight.unwrap_or_else(|| Sight {
+                portal: *portal,
+                target: target.clone(),
+                shown: Err(SessionError::Silent("a login")),
+            })
+        })
+        .collect();
     for sight in &sights {
         if let Err(error) = &sight.shown {
             progress.say(format!(

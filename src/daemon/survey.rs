@@ -364,5 +364,4 @@ pub fn remarks(answers: &[Answer]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "survey_tests.rs"]
 mod tests;

@@ -215,8 +215,20 @@ impl Volume {
                 3 * CONTROL_LIMIT
             };
             // Also before START_DEV: it makes the driver give back the tags, which ends the queue.
-            self.control("stopping", move |device| device.stop(limit))
-                .await?;
+            let stopped = self
+                .control("stopping", move |device| device.stop(limit))
+                .await;
+            match stopped {
+                Err(failure) if force && failure.kind == Kind::TimedOut => {
+                    // Requests hang on sessions that are silent: end the sessions, then the driver can end.
+                    let _ = self.send(Mail::ShutDown {
+                        patience: Duration::ZERO,
+                    });
+                    self.control("stopping", move |device| device.stop(limit))
+                        .await?;
+                }
+                result => result?,
+            }
             self.stage.set(Stage::Stopped);
         }
         self.save_unresolved().await;

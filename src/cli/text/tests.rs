@@ -1,3 +1,5 @@
+//! What people see, word by word.
+
 use crate::config::{NoPath, Policy};
 use crate::report::DaemonReport;
 

@@ -1,3 +1,5 @@
+//! Every choice and refusal, from answers made by hand.
+
 use std::io;
 
 use iscsi_client::login::LoginFailure;
