@@ -160,7 +160,8 @@ impl Volume {
     }
 
     /// Takes note of writes that an earlier run of the daemon left unresolved: no overlapping write leaves until
-    /// their sessions are fenced.
+    /// their sessions are fenced. Called before the first [`Volume::add_path`]: a login that is already made
+    /// proves nothing about writes named later.
     pub fn restore_unresolved(&mut self, writes: &[UnresolvedWrite]) {
         for write in writes {
             self.ledger.restore(write);
@@ -436,10 +437,13 @@ impl Volume {
         }
         if before != after {
             path.since = now;
-            self.notes.push(Note::PathState {
-                path: id,
-                state: after,
-            });
+            if path.is_news(&after) {
+                path.noted = Some(after.clone());
+                self.notes.push(Note::PathState {
+                    path: id,
+                    state: after,
+                });
+            }
         }
         let service = if self.paths.iter().any(Path::is_usable) {
             Service::Usable
