@@ -17,7 +17,7 @@
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, verify, lose), `fencing` (who proves a dead session dead),
+//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
@@ -26,6 +26,7 @@ mod ending;
 mod fencing;
 mod paths;
 mod picture;
+mod verify;
 
 #[cfg(test)]
 mod tests;
