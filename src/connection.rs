@@ -82,6 +82,12 @@ pub enum SessionError {
     Connect(io::Error),
     /// The session ended.
     Closed(Closed),
+    /// The target closed the connection instead of answering the login. LIO does so where it wants CHAP and none is
+    /// offered.
+    LoginDropped {
+        /// Whether we offered CHAP.
+        chap: bool,
+    },
     /// An answer did not come in time.
     Silent(&'static str),
     /// An answer was nonsense.
@@ -96,8 +102,10 @@ impl SessionError {
 
     /// Whether the target refused who we are.
     pub fn is_denied(&self) -> bool {
-        let SessionError::Closed(Closed::Login(failure)) = self else {
-            return false;
+        let failure = match self {
+            SessionError::Closed(Closed::Login(failure)) => failure,
+            SessionError::LoginDropped { .. } => return true,
+            _ => return false,
         };
         match failure {
             LoginFailure::Refused(status) => matches!(code(*status), (2, 1 | 2)),
@@ -116,6 +124,12 @@ impl fmt::Display for SessionError {
             }
             SessionError::Connect(error) => write!(f, "no TCP connection: {error}"),
             SessionError::Closed(why) => write!(f, "{why}"),
+            SessionError::LoginDropped { chap: false } => f.write_str(
+                "the target closed the connection during the login; some do when they want CHAP",
+            ),
+            SessionError::LoginDropped { chap: true } => f.write_str(
+                "the target closed the connection during the login; it may not want CHAP, or not this secret",
+            ),
             SessionError::Silent(what) => write!(f, "no answer to {what} in time"),
             SessionError::Answer(what) => f.write_str(what),
         }
@@ -159,6 +173,10 @@ impl Connection {
                 }
                 Err(SessionError::Closed(why)) if may_choke(&why) && retry_md5(&mut login) => {
                     tracing::info!("{}: {why}; trying again with CHAP MD5 alone", place.address);
+                }
+                Err(SessionError::Closed(Closed::ConnectionLost)) => {
+                    let chap = login.credentials.is_some();
+                    return Err(SessionError::LoginDropped { chap });
                 }
                 result => return result,
             }

@@ -47,15 +47,20 @@ pub async fn make(
     let layout = &daemon.layout;
     let description = &plan.choice.description;
     let wwid = &description.identity.wwid;
-    if let Some(other) = present::find(layout, wwid).first() {
+    let others = present::find(layout, wwid);
+    if !others.is_empty() {
+        let nodes: Vec<String> = others.iter().map(present::Present::node).collect();
+        let mut remedies: Vec<String> = others.iter().map(present::Present::remedy).collect();
+        // Several sessions to one target end with one logout.
+        remedies.dedup();
         return Err(Failure::new(
             Kind::Refused,
             format!(
                 "LUN {} ({wwid}) is already on this host as {}",
                 plan.choice.lun,
-                other.node()
+                nodes.join(", ")
             ),
-            format!("{}; then attach again", other.remedy()),
+            format!("{}; then attach again", remedies.join("; ")),
         ));
     }
     let unresolved = records::unresolved(layout, wwid).map_err(|error| {
