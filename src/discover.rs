@@ -58,7 +58,22 @@ fn silent(portal: Portal, places: &[Place]) -> Answer {
     }
 }
 
+/// Without CHAP first: most targets ask for it only at the target itself, and LIO refuses a discovery that offers it
+/// where none is set. Nothing is lost by that: the login to the target itself proves both sides.
 async fn send_targets(asker: &Asker, place: &Place) -> Result<Vec<TargetRecord>, SessionError> {
+    match list(asker, place, None).await {
+        Err(error) if error.is_denied() && asker.credentials.is_some() => {
+            list(asker, place, asker.credentials.clone()).await
+        }
+        result => result,
+    }
+}
+
+async fn list(
+    asker: &Asker,
+    place: &Place,
+    credentials: Option<Credentials>,
+) -> Result<Vec<TargetRecord>, SessionError> {
     let key = IsidKey {
         initiator_name: &asker.initiator_name,
         target_name: "",
@@ -72,7 +87,7 @@ async fn send_targets(asker: &Asker, place: &Place) -> Result<Vec<TargetRecord>,
         session_type: SessionType::Discovery,
         isid: probe_isid(&key, &[]),
         offer: Offer::default(),
-        credentials: asker.credentials.clone(),
+        credentials,
         entropy: [0; 32],
     };
     let mut connection = Connection::open(place, login).await?;
