@@ -66,11 +66,10 @@ impl Place {
 ///
 /// # Errors
 /// The name has no address, or the resolver does not answer.
-pub async fn places(portal: &Portal) -> Result<Vec<Place>, SessionError> {
+pub async fn places(portal: &Portal) -> io::Result<Vec<Place>> {
     match timeout(RESOLVE_TIMEOUT, portal.resolve()).await {
-        Ok(Ok(addresses)) => Ok(addresses.into_iter().map(Place::of).collect()),
-        Ok(Err(error)) => Err(SessionError::Resolve(error)),
-        Err(_) => Err(SessionError::Resolve(io::ErrorKind::TimedOut.into())),
+        Ok(addresses) => Ok(addresses?.into_iter().map(Place::of).collect()),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -83,6 +82,12 @@ pub enum SessionError {
     Connect(io::Error),
     /// The session ended.
     Closed(Closed),
+    /// The target closed the connection instead of answering the login. LIO does so where it wants CHAP and none is
+    /// offered.
+    LoginDropped {
+        /// Whether we offered CHAP.
+        chap: bool,
+    },
     /// An answer did not come in time.
     Silent(&'static str),
     /// An answer was nonsense.
@@ -97,8 +102,10 @@ impl SessionError {
 
     /// Whether the target refused who we are.
     pub fn is_denied(&self) -> bool {
-        let SessionError::Closed(Closed::Login(failure)) = self else {
-            return false;
+        let failure = match self {
+            SessionError::Closed(Closed::Login(failure)) => failure,
+            SessionError::LoginDropped { .. } => return true,
+            _ => return false,
         };
         match failure {
             LoginFailure::Refused(status) => matches!(code(*status), (2, 1 | 2)),
@@ -117,6 +124,12 @@ impl fmt::Display for SessionError {
             }
             SessionError::Connect(error) => write!(f, "no TCP connection: {error}"),
             SessionError::Closed(why) => write!(f, "{why}"),
+            SessionError::LoginDropped { chap: false } => f.write_str(
+                "the target closed the connection during the login; some do when they want CHAP",
+            ),
+            SessionError::LoginDropped { chap: true } => f.write_str(
+                "the target closed the connection during the login; it may not want CHAP, or not this secret",
+            ),
             SessionError::Silent(what) => write!(f, "no answer to {what} in time"),
             SessionError::Answer(what) => f.write_str(what),
         }
@@ -160,6 +173,10 @@ impl Connection {
                 }
                 Err(SessionError::Closed(why)) if may_choke(&why) && retry_md5(&mut login) => {
                     tracing::info!("{}: {why}; trying again with CHAP MD5 alone", place.address);
+                }
+                Err(SessionError::Closed(Closed::ConnectionLost)) => {
+                    let chap = login.credentials.is_some();
+                    return Err(SessionError::LoginDropped { chap });
                 }
                 result => return result,
             }
@@ -326,7 +343,10 @@ async fn connect(place: &Place) -> io::Result<TcpStream> {
 }
 
 async fn redirected(portal: discovery::Portal) -> Result<Place, SessionError> {
-    let mut places = places(&portal.into()).await?.into_iter();
+    let mut places = places(&portal.into())
+        .await
+        .map_err(SessionError::Resolve)?
+        .into_iter();
     places.next().ok_or(SessionError::Answer(
         "the target redirects to a name without an address",
     ))

@@ -1,5 +1,8 @@
 //! SendTargets through each portal, in parallel, each under its own time limits.
 
+use std::io;
+use std::time::Duration;
+
 use iscsi_client::discovery::{Discovery, SEND_ALL_TARGETS, TargetRecord};
 use iscsi_client::login::{Credentials, LoginParameters, Offer, SessionType};
 use iscsi_client::wire::Lun;
@@ -7,6 +10,7 @@ use multipath::{IsidKey, probe_isid};
 
 use crate::connection::{Connection, Place, SessionError, places};
 use crate::portal::Portal;
+use crate::together::{together, with_grace};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -29,22 +33,8 @@ pub struct Answer {
 }
 
 /// Asks one portal, at each of its addresses until one answers.
-pub async fn ask(asker: &Asker, portal: Portal) -> Answer {
-    let places = match places(&portal).await {
-        Ok(places) => places,
-        Err(error) => {
-            return Answer {
-                portal,
-                place: None,
-                targets: Err(error),
-            };
-        }
-    };
-    let mut answer = Answer {
-        portal,
-        place: places.first().cloned(),
-        targets: Err(SessionError::Answer("the name has no address")),
-    };
+async fn ask(asker: &Asker, portal: Portal, places: Vec<Place>) -> Answer {
+    let mut answer = silent(portal, &places);
     for place in places {
         answer.targets = send_targets(asker, &place).await;
         if !answer
@@ -57,6 +47,15 @@ pub async fn ask(asker: &Asker, portal: Portal) -> Answer {
         }
     }
     answer
+}
+
+fn silent(portal: Portal, places: &[Place]) -> Answer {
+    let place = places.first().cloned();
+    Answer {
+        portal,
+        place,
+        targets: Err(SessionError::Connect(io::ErrorKind::TimedOut.into())),
+    }
 }
 
 async fn send_targets(asker: &Asker, place: &Place) -> Result<Vec<TargetRecord>, SessionError> {
@@ -91,9 +90,39 @@ async fn send_targets(asker: &Asker, place: &Place) -> Result<Vec<TargetRecord>,
     Ok(found.targets)
 }
 
-/// Asks all portals at once; the answers come in the order of the portals.
-pub async fn ask_all(asker: &Asker, portals: &[Portal]) -> Vec<Answer> {
-    crate::together::together(portals.iter().map(|portal| ask(asker, portal.clone()))).await
+/// Asks all portals at once; the answers come in the order of the portals. With `grace`, portals that are silent so
+/// long after another has answered are not waited for.
+pub async fn ask_all(asker: &Asker, portals: &[Portal], grace: Option<Duration>) -> Vec<Answer> {
+    let located = together(portals.iter().map(places)).await;
+    let questions = portals
+        .iter()
+        .zip(&located)
+        .map(|(portal, places)| async move {
+            match places {
+                Ok(places) => ask(asker, portal.clone(), places.clone()).await,
+                Err(error) => {
+                    let targets = Err(SessionError::Resolve(io::Error::new(
+                        error.kind(),
+                        error.to_string(),
+                    )));
+                    Answer {
+                        portal: portal.clone(),
+                        place: None,
+                        targets,
+                    }
+                }
+            }
+        });
+    let answers = match grace {
+        None => together(questions).await.into_iter().map(Some).collect(),
+        Some(grace) => with_grace(questions, grace, |answer| answer.targets.is_ok()).await,
+    };
+    let asked = answers.into_iter().zip(portals).zip(located);
+    asked
+        .map(|((answer, portal), places)| {
+            answer.unwrap_or_else(|| silent(portal.clone(), &places.unwrap_or_default()))
+        })
+        .collect()
 }
 
 /// Whether `target` says that it is behind this portal.

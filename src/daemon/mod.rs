@@ -3,7 +3,10 @@
 
 pub mod attach;
 pub mod detach;
+pub mod make;
 pub mod notify;
+mod picture;
+pub mod plan;
 pub mod start;
 pub mod survey;
 pub mod volume;
@@ -282,6 +285,11 @@ impl Daemon {
     /// The volume of this name: `/dev/ublkbN`, `ublkbN`, a WWID, a by-id link.
     fn find(&self, name: &str) -> Result<Rc<Volume>, Failure> {
         let volumes = self.volumes.borrow();
+        // A link's own words first: it may be gone, or lead nowhere, while the volume is there.
+        let target = std::fs::canonicalize(name)
+            .ok()
+            .filter(|_| name.starts_with("/dev/"));
+        let target = target.as_deref().and_then(|path| path.to_str());
         let plain = name.strip_prefix("/dev/").unwrap_or(name);
         let by_id = |v: &Volume| {
             let link = plain.strip_prefix("disk/by-id/");
@@ -291,7 +299,9 @@ impl Daemon {
         };
         let found = volumes
             .values()
-            .find(|v| v.name() == plain || v.wwid() == name || by_id(v))
+            .find(|v| {
+                v.name() == plain || v.wwid() == name || by_id(v) || target == Some(&v.node())
+            })
             .cloned();
         found.ok_or_else(|| {
             let known: Vec<String> = volumes.values().map(|v| v.node()).collect();
