@@ -4,7 +4,7 @@
 use iscsi_client::login::{Credentials, LoginParameters, Offer, SessionType};
 use iscsi_client::scsi::{Cdb, ReportedLuns, SenseKey, Status};
 use iscsi_client::session::{Command, Completion, Handle, Transfer};
-use iscsi_client::wire::{Lun, TaskAttribute, Tpgt};
+use iscsi_client::wire::{Isid, Lun, TaskAttribute, Tpgt};
 use multipath::Description;
 use multipath::identity::{Probe, ProbeFailure};
 use multipath::{IsidKey, probe_isid};
@@ -78,6 +78,46 @@ pub async fn ask(question: &Question, place: &Place) -> Result<Shown, SessionErr
     let shown = look(&mut connection, question.lun).await;
     connection.close().await;
     shown
+}
+
+/// Proves that an older session of this ISID is dead: logs in with it, which ends the older one, and waits until TEST
+/// UNIT READY and an ORDERED one after it are answered (`multipath::fence` tells why both).
+///
+/// # Errors
+/// The session's, or that the proof did not come about.
+pub async fn fence(
+    question: &Question,
+    place: &Place,
+    isid: Isid,
+    lun: Lun,
+) -> Result<Option<Tpgt>, SessionError> {
+    let login = LoginParameters {
+        initiator_name: question.initiator_name.clone(),
+        session_type: SessionType::Normal {
+            target_name: question.target.clone(),
+        },
+        isid,
+        offer: question.offer.clone(),
+        credentials: question.credentials.clone(),
+        entropy: [0; 32],
+    };
+    let mut connection = Connection::open(place, login).await?;
+    let drained = drain(&mut connection, lun).await;
+    let portal_group = connection.session().portal_group();
+    connection.close().await;
+    drained.map(|()| portal_group)
+}
+
+async fn drain(connection: &mut Connection, lun: Lun) -> Result<(), SessionError> {
+    let mut probe = Probe::new(lun, BUFFER);
+    while !probe.is_drained() {
+        let Some(command) = probe.poll_command(Handle(1)) else {
+            return Err(SessionError::Answer("the LUN does not become ready"));
+        };
+        let completion = connection.command(command).await?;
+        probe.completed(&completion, connection.memory());
+    }
+    Ok(())
 }
 
 async fn look(connection: &mut Connection, only: Option<u16>) -> Result<Shown, SessionError> {

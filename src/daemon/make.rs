@@ -14,12 +14,13 @@ use ublk_dev::{Device, DeviceQueue, Ring, Slots};
 use crate::control::server::Progress;
 use crate::device::{self, CONTROL_LIMIT, DEPTH};
 use crate::failure::{Failure, Kind};
-use crate::host::records::{self, DeviceRecord};
+use crate::host::records::{self, DeviceRecord, SessionEntry};
 use crate::host::{self, present};
 use crate::layout::Layout;
 use crate::queue::{Queue, QueueConfig};
 
 use super::Daemon;
+use super::old_sessions;
 use super::plan::{Plan, paths};
 use super::survey;
 use super::volume::{Birth, Volume};
@@ -73,12 +74,19 @@ pub async fn make(
             ),
         )
     })?;
+    let unresolved = match unresolved.is_empty() {
+        true => unresolved,
+        false => {
+            let remain = old_sessions::fence(plan, unresolved, progress).await;
+            keep(layout, wwid, &remain);
+            remain
+        }
+    };
     let mut notes = survey::remarks(&plan.answers);
     if !unresolved.is_empty() {
-        let note = format!(
-            "{} writes of an earlier run are unresolved: they may or may not be on the LUN; overlapping writes wait \
-             until their sessions are fenced",
-            unresolved.len()
+        let note = String::from(
+            "sessions of an earlier run may still write and could not be fenced: overlapping writes wait until they \
+             are; give back the portals of that run",
         );
         progress.say(note.clone());
         notes.push(note);
@@ -110,6 +118,7 @@ pub async fn make(
             if let Err(second) = volume.take_down(true).await {
                 tracing::error!("rolling back: {second}");
             }
+            // An attach that failed proved nothing about the writes of an earlier run.
             keep(layout, wwid, &unresolved);
             daemon.forget_isids(&paths(daemon, plan));
             Err(failure)
@@ -117,11 +126,7 @@ pub async fn make(
     }
 }
 
-/// An attach that failed proved nothing about the writes of an earlier run.
 fn keep(layout: &Layout, wwid: &str, unresolved: &[UnresolvedWrite]) {
-    if unresolved.is_empty() {
-        return;
-    }
     if let Err(error) = records::keep_unresolved(layout, wwid, unresolved) {
         tracing::error!("cannot write down the unresolved writes of {wwid}: {error}");
     }
@@ -157,6 +162,14 @@ async fn bring_up(
         id: volume.id,
         wwid: identity.wwid.clone(),
         pid: std::process::id(),
+        blocks: identity.blocks,
+        sessions: paths(daemon, plan)
+            .iter()
+            .map(|path| SessionEntry {
+                isid: path.isid.0,
+                portal_group: path.portal_group.map(|group| group.0),
+            })
+            .collect(),
     };
     records::write_device(&daemon.layout, &record, identity).map_err(|error| {
         Failure::new(

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod detach;
 pub mod make;
 pub mod notify;
+mod old_sessions;
 mod picture;
 pub mod plan;
 pub mod start;
@@ -202,9 +203,7 @@ impl Daemon {
     async fn clean_up(&self) {
         let records = records::devices(&self.layout);
         if !self.layout.path("/dev/ublk-control").exists() {
-            records
-                .iter()
-                .for_each(|record| records::remove_device(&self.layout, record.id));
+            self.bury(&records);
             return;
         }
         let removed = tokio::task::spawn_blocking(move || {
@@ -225,12 +224,21 @@ impl Daemon {
                 for id in freed {
                     tracing::warn!("removed /dev/ublkb{id}, which a daemon that died left behind");
                 }
-                records
-                    .iter()
-                    .for_each(|record| records::remove_device(&self.layout, record.id));
+                self.bury(&records);
             }
             Ok(Err(error)) => tracing::warn!("looking for devices left behind: {error}"),
             Err(_) => {}
+        }
+    }
+
+    fn bury(&self, records: &[records::DeviceRecord]) {
+        for record in records {
+            if let Err(error) = records::bury(&self.layout, record) {
+                tracing::error!(
+                    "cannot write down what the dead daemon's sessions may still do to {}: {error}",
+                    record.wwid
+                );
+            }
         }
     }
 

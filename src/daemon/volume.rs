@@ -14,7 +14,7 @@ use ublk_dev::control::ControlError;
 
 use crate::device::{self, CONTROL_LIMIT, START_LIMIT};
 use crate::failure::{Failure, Kind};
-use crate::host::records;
+use crate::host::records::{self, DeviceRecord, SessionEntry};
 use crate::layout::Layout;
 use crate::queue::{Mail, NotListening, Queue};
 
@@ -54,6 +54,7 @@ pub struct Volume {
     device: RefCell<Option<Arc<Device>>>,
     queue: RefCell<Option<Rc<Queue>>>,
     saved: RefCell<Vec<UnresolvedWrite>>,
+    sessions: RefCell<Vec<SessionEntry>>,
 }
 
 /// What a volume is made of.
@@ -89,6 +90,7 @@ impl Volume {
             device: RefCell::new(Some(Arc::new(device))),
             queue: RefCell::new(None),
             saved: RefCell::new(birth.unresolved),
+            sessions: RefCell::default(),
         })
     }
 
@@ -227,7 +229,7 @@ impl Volume {
             }
             self.stage.set(Stage::Stopped);
         }
-        self.save_unresolved().await;
+        self.save().await;
         self.end_queue().await?;
         let device = self.device.borrow_mut().take();
         if let Some(device) = device {
@@ -287,14 +289,16 @@ impl Volume {
                 return;
             }
             drop(queue);
-            self.save_unresolved().await;
+            self.save().await;
         }
     }
 
-    async fn save_unresolved(&self) {
+    /// Keeps what a later daemon must know: the sessions that may carry writes, and the unresolved ones.
+    async fn save(&self) {
         let Ok(status) = self.status().await else {
             return;
         };
+        self.save_sessions(&status);
         if *self.saved.borrow() == status.unresolved {
             return;
         }
@@ -304,6 +308,35 @@ impl Volume {
                 "{}: cannot write down the unresolved writes: {error}",
                 self.node()
             ),
+        }
+    }
+
+    /// Paths may be added later, and only the login has the last word on the portal group.
+    fn save_sessions(&self, status: &VolumeStatus) {
+        let sessions: Vec<SessionEntry> = status
+            .paths
+            .iter()
+            .map(|path| SessionEntry {
+                isid: path.config.isid.0,
+                portal_group: path
+                    .portal_group
+                    .or(path.config.portal_group)
+                    .map(|group| group.0),
+            })
+            .collect();
+        if *self.sessions.borrow() == sessions || self.stage.get() == Stage::Stopped {
+            return;
+        }
+        let record = DeviceRecord {
+            id: self.id,
+            wwid: self.wwid().to_owned(),
+            pid: std::process::id(),
+            blocks: self.description.identity.blocks,
+            sessions,
+        };
+        match records::write_record(&self.layout, &record) {
+            Ok(()) => *self.sessions.borrow_mut() = record.sessions,
+            Err(error) => tracing::error!("{}: cannot write its record: {error}", self.node()),
         }
     }
 

@@ -27,6 +27,19 @@ pub struct DeviceRecord {
     pub wwid: String,
     /// Process that serves it.
     pub pid: u32,
+    /// Capacity in logical blocks.
+    pub blocks: u64,
+    /// Sessions that may carry its writes.
+    pub sessions: Vec<SessionEntry>,
+}
+
+/// A session as the target tells sessions apart, within one target and one InitiatorName.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// Our half.
+    pub isid: [u8; 6],
+    /// The target's half; `None` as long as neither discovery nor a login named it.
+    pub portal_group: Option<u16>,
 }
 
 /// Writes that were sent, not answered and not proven dead.
@@ -71,14 +84,41 @@ impl From<UnresolvedEntry> for UnresolvedWrite {
     }
 }
 
+impl DeviceRecord {
+    /// What a daemon that died may have left on the wire: nobody knows which of its writes were not answered, so any
+    /// block may be behind any of its sessions.
+    pub fn unresolved(&self) -> Vec<UnresolvedWrite> {
+        let starts = (0..self.blocks).step_by(u32::MAX as usize);
+        let sessions = self.sessions.iter();
+        sessions
+            .flat_map(|session| {
+                starts.clone().map(|lba| UnresolvedWrite {
+                    lba,
+                    blocks: u32::try_from(self.blocks - lba).unwrap_or(u32::MAX),
+                    isid: Isid(session.isid),
+                    portal_group: session.portal_group.map(Tpgt),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Writes the record of a device.
+///
+/// # Errors
+/// The file system's own.
+pub fn write_record(layout: &Layout, record: &DeviceRecord) -> io::Result<()> {
+    std::fs::create_dir_all(layout.devices())?;
+    let json = serde_json::to_vec(record)?;
+    write_durably(&record_path(layout, record.id), &json, 0o600)
+}
+
 /// Writes properties and record of a device.
 ///
 /// # Errors
 /// The file system's own.
 pub fn write_device(layout: &Layout, record: &DeviceRecord, identity: &Identity) -> io::Result<()> {
-    std::fs::create_dir_all(layout.devices())?;
-    let json = serde_json::to_vec(record)?;
-    write_durably(&record_path(layout, record.id), &json, 0o600)?;
+    write_record(layout, record)?;
     let env = properties(identity);
     write_durably(&env_path(layout, record.id), env.as_bytes(), 0o644)
 }
@@ -139,6 +179,23 @@ pub fn keep_unresolved(layout: &Layout, wwid: &str, writes: &[UnresolvedWrite]) 
         writes: writes.iter().copied().map(Into::into).collect(),
     };
     write_durably(&path, &serde_json::to_vec(&record)?, 0o600)
+}
+
+/// The daemon of this record died: what its sessions may still do to the LUN is kept for the next attach. The record
+/// goes, unless that could not be written down.
+///
+/// # Errors
+/// The file system's own, or an old file that cannot be understood.
+pub fn bury(layout: &Layout, record: &DeviceRecord) -> io::Result<()> {
+    let mut writes = unresolved(layout, &record.wwid)?;
+    for write in record.unresolved() {
+        if !writes.contains(&write) {
+            writes.push(write);
+        }
+    }
+    keep_unresolved(layout, &record.wwid, &writes)?;
+    remove_device(layout, record.id);
+    Ok(())
 }
 
 fn record_path(layout: &Layout, id: u32) -> PathBuf {
@@ -254,6 +311,11 @@ mod tests {
             id: 3,
             wwid: identity.wwid.clone(),
             pid: 42,
+            blocks: 6_000_000_000,
+            sessions: vec![SessionEntry {
+                isid: [0x80, 1, 2, 3, 4, 5],
+                portal_group: Some(1),
+            }],
         };
         write_device(&layout, &record, &identity).unwrap();
         assert_eq!(devices(&layout), [record]);
@@ -275,5 +337,35 @@ mod tests {
         assert_eq!(unresolved(&layout, &identity.wwid).unwrap(), []);
         std::fs::write(volume_path(&layout, &identity.wwid), b"{").unwrap();
         assert!(unresolved(&layout, &identity.wwid).is_err());
+    }
+
+    #[test]
+    fn a_dead_daemon_leaves_every_block_unresolved_until_its_sessions_are_fenced() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path().to_owned());
+        let record = DeviceRecord {
+            id: 0,
+            wwid: "36001405".into(),
+            pid: 1,
+            blocks: u64::from(u32::MAX) + 8,
+            sessions: [1, 2]
+                .map(|last| SessionEntry {
+                    isid: [0x80, 0, 0, 0, 0, last],
+                    portal_group: Some(7),
+                })
+                .into(),
+        };
+        write_record(&layout, &record).unwrap();
+        bury(&layout, &record).unwrap();
+        bury(&layout, &record).unwrap();
+        assert_eq!(devices(&layout), []);
+        let writes = unresolved(&layout, &record.wwid).unwrap();
+        let extents: Vec<_> = writes
+            .iter()
+            .map(|write| (write.isid.0[5], write.lba, write.blocks))
+            .collect();
+        let end = u64::from(u32::MAX);
+        let expected = [1, 2].map(|isid| [(isid, 0, u32::MAX), (isid, end, 8)]);
+        assert_eq!(extents, expected.concat());
     }
 }

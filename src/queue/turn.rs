@@ -60,6 +60,8 @@ pub struct Turn {
     block_shift: u32,
     /// Interface of each path, for the sockets to its portal.
     interfaces: Vec<Option<String>>,
+    /// Ended requests whose buffer a send still reads: a target may answer a write before it has all of it.
+    early: Vec<(Tag, Result<(), IoError>)>,
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
 }
@@ -71,10 +73,12 @@ impl Turn {
             block_len.is_power_of_two() && block_len >= 512,
             "block length {block_len}"
         );
+        let depth = usize::from(slots.depth());
         Self {
             ring,
             slots,
             volume,
+            early: Vec::with_capacity(depth),
             block_shift: block_len.trailing_zeros(),
             interfaces: vec![None; multipath::volume::PATHS_MAX],
             pieces: Vec::with_capacity(SEND_PIECES_MAX),
@@ -118,6 +122,7 @@ impl Turn {
         while let Some(event) = self.ring.next() {
             self.event(now, front, event, &mut found);
         }
+        self.answer_early(front);
         self.volume.handle_timeout(now);
         self.perform(front, note);
         self.transmit(now);
@@ -203,8 +208,11 @@ impl Turn {
         while let Some(output) = self.volume.poll_output() {
             match output {
                 Output::Complete { tag, result } => {
-                    let (ring, slots) = (&mut self.ring, &mut self.slots);
-                    front.answer(ring, slots, tag, result.map_err(errno));
+                    if self.slots.on_wire(ublk_dev::BufferId(tag.0)) {
+                        self.early.push((tag, result));
+                    } else {
+                        self.answer(front, tag, result);
+                    }
                 }
                 Output::Connect { link, to, path } => self.connect(link, to, path),
                 Output::Close { link, how } => {
@@ -215,6 +223,24 @@ impl Turn {
                     self.ring.close(theirs(link), how);
                 }
                 Output::Note(text) => note(text),
+            }
+        }
+    }
+
+    fn answer(&mut self, front: &mut impl Front, tag: Tag, result: Result<(), IoError>) {
+        front.answer(&mut self.ring, &mut self.slots, tag, result.map_err(errno));
+    }
+
+    /// Answers what was held back until its send was over.
+    fn answer_early(&mut self, front: &mut impl Front) {
+        let mut index = 0;
+        while index < self.early.len() {
+            let (Tag(buffer), _) = self.early[index];
+            if self.slots.on_wire(ublk_dev::BufferId(buffer)) {
+                index += 1;
+            } else {
+                let (tag, result) = self.early.swap_remove(index);
+                self.answer(front, tag, result);
             }
         }
     }

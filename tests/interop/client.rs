@@ -14,6 +14,8 @@ use iscsi_client::session::{
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Lun, TaskAttribute};
 
+use multipath::{Description, Probe};
+
 use super::tgtd::TARGET;
 
 /// Longest wait for one answer.
@@ -167,6 +169,27 @@ impl Client {
             }
         }
         panic!("unit attentions without end");
+    }
+
+    /// What the disk is, asked as the program asks.
+    pub fn describe(&mut self) -> Description {
+        let mut probe = Probe::new(Lun::from_number(1).expect("a small number"), BufferId(1));
+        loop {
+            match probe.result() {
+                Some(Ok(description)) => return description.clone(),
+                Some(Err(failure)) => panic!("{failure}"),
+                None => {}
+            }
+            let handle = Handle(self.next_handle);
+            self.next_handle += 1;
+            let command = probe.poll_command(handle).expect("a question");
+            let now = self.now();
+            self.session.submit(now, command);
+            match self.next_event() {
+                Event::Completed(done) => probe.completed(&done, &self.memory),
+                other => panic!("{other:?} instead of a completion"),
+            }
+        }
     }
 
     /// Logs out and expects the target to agree.

@@ -1,9 +1,11 @@
-//! The protocol crate against a real `tgtd` on loopback: every negotiation that decides how data move.
+//! The protocol crate and the whole data path (but for the ublk driver) against a real `tgtd` on loopback.
 //!
 //! `cargo lab test` names the program in `SANBLK_TGTD`; without it the lab is asked to unpack one.
 
 mod client;
+mod proxy;
 mod tgtd;
+mod volume;
 
 use client::{Client, parameters};
 use iscsi_client::login::{

@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn once_per_volume_but_identity_on_every_path() {
-        let at = |millis| Instant::from_nanos(millis * 1_000_000);
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let table = [
             (0, Attention::CapacityChanged, Action::Examine),
             (5, Attention::CapacityChanged, Action::Nothing),

@@ -275,6 +275,9 @@ impl Table {
             self.held -= 1;
         }
         self.in_flight -= 1;
+        if self.in_flight == 0 {
+            self.deadline = NEVER;
+        }
     }
 
     fn unlist(&mut self, tag: Tag) {
@@ -306,13 +309,14 @@ impl Table {
     }
 
     /// Finds the deadline anew among all requests.
-    pub fn refresh_deadline(&mut self) {
+    pub fn refresh_deadline(&mut self, now: Instant) {
         self.deadline = self
             .slots
             .iter()
             .flatten()
             .filter_map(|slot| match slot.state {
-                State::Waiting { not_before, .. } => not_before,
+                // Patience that is over needs a path now, not a timer.
+                State::Waiting { not_before, .. } => not_before.filter(|&at| at > now),
                 State::Running { deadline, .. } | State::Aborting { deadline, .. } => {
                     Some(deadline)
                 }

@@ -327,7 +327,9 @@ overrides {
 }
 E
     pgrep -x multipathd >/dev/null || multipathd
+    # LIO answers with all its portals, tgt only with the one that was asked.
     expect iscsiadm -m discovery -t sendtargets -p "$P5"
+    [ -n "$only_portal" ] || expect iscsiadm -m discovery -t sendtargets -p "$P6"
     if [ "${1:-default}" != default ]; then
         iscsiadm -m node -o update -n node.conn[0].timeo.noop_out_interval -v 1
         iscsiadm -m node -o update -n node.conn[0].timeo.noop_out_timeout -v 1
@@ -337,8 +339,8 @@ E
     else
         expect iscsiadm -m node --login
     fi
-    within 20 test -b /dev/mapper/mpatha
-    within 20 mpath_paths_are "$([ -n "$only_portal" ] && echo 1 || echo 2)"
+    within 40 test -b /dev/mapper/mpatha
+    within 40 mpath_paths_are "$([ -n "$only_portal" ] && echo 1 || echo 2)"
     udevadm settle
 }
 
@@ -347,6 +349,7 @@ mpath_active() { multipathd show paths format "%t %T" | grep -c "active.*ready";
 mpath_paths_are() { [ "$(mpath_active)" = "$1" ]; }
 
 kernel_stack_down() {
+    pgrep -x "iscsid|multipathd" >/dev/null || return 0
     udevadm settle
     # A map is busy for a moment while udev looks at it.
     if pgrep -x multipathd >/dev/null; then
@@ -357,7 +360,8 @@ kernel_stack_down() {
     pkill -x multipathd
     pkill -x iscsid
     waitfor 5 sh -c '! pgrep -x "multipathd|iscsid"'
-    rm -rf /etc/iscsi/nodes /etc/iscsi/send_targets /var/lib/iscsi/nodes /var/lib/iscsi/send_targets
+    # The bindings too: the next LUN is mpatha again.
+    rm -rf /etc/multipath/* /etc/iscsi/nodes /etc/iscsi/send_targets /var/lib/iscsi/nodes /var/lib/iscsi/send_targets
     udevadm settle
 }
 
@@ -402,6 +406,8 @@ paths_up() { [ "$(field '[.paths[] | select(.state == "up")] | length')" = "$1" 
 path_field() { field ".paths[] | select(.portal | startswith(\"10.20.$1.\")) | $2"; }
 
 detach() {
+    # udev opens a disk for a moment after each writer closed it.
+    udevadm settle
     expect timeout 30 sanblk detach "$DEV" "$@"
     within 5 test ! -e "$DEV"
 }
@@ -446,6 +452,9 @@ verify_done() {
 # slowest_ms: the slowest answer of the last verified IO.
 slowest_ms() { jq -r '.jobs[0] | [.read.clat_ns.max, .write.clat_ns.max] | max / 1e6 | floor' /tmp/verify.clean; }
 
+# attr NAME: an attribute of $DEV in sysfs, such as queue/logical_block_size.
+attr() { cat "/sys/block/$(basename "$(readlink -f "$DEV")")/$1"; }
+
 # completed DEV: reads and writes the block layer has seen complete.
 completed() { awk '{ print $1 + $5 }' "/sys/block/$(basename "$(readlink -f "$1")")/stat"; }
 
@@ -467,16 +476,14 @@ save_logs() {
     [ -s "$OUT/$1.sanblk.log" ] || rm -f "$OUT/$1.sanblk.log"
 }
 
-# kill_leftovers SIGNAL: every process that is neither the kernel's nor the guest's own machinery.
+# kill_leftovers SIGNAL [NAMES]: every process that is neither the kernel's nor the guest's own machinery, nor has
+# one of the names (a pattern). Children of the machinery (udev's workers, the agent's own shells) belong to it.
 kill_leftovers() {
-    for _p in /proc/[0-9]*; do
-        _p=${_p#/proc/}
-        [ "$_p" -gt 1 ] && [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$_p/cmdline")" ] || continue
-        # Children of the machinery (udev's workers, the agent's own shells) belong to it.
-        _parent=$(awk '/^PPid:/ { print $2 }' "/proc/$_p/status" 2>/dev/null)
-        case " $LAB_KEEP " in *" $_p "* | *" $_parent "*) continue ;; esac
-        kill "-$1" "$_p" 2>/dev/null
-    done
+    _doomed=$(ps -eo pid=,ppid=,comm= | awk -v keep="$LAB_KEEP" -v names="^(${2:-})\$" '
+        BEGIN { n = split(keep, k, " "); for (i = 1; i <= n; i++) machinery[k[i]] = 1 }
+        $1 > 2 && $2 != 2 && !($1 in machinery) && !($2 in machinery) && $3 !~ names { print $1 }')
+    # shellcheck disable=SC2086
+    [ -z "$_doomed" ] || kill "-$1" $_doomed 2>/dev/null
 }
 
 # reset: back to an empty machine. Prints what it could not undo and fails then.
@@ -492,7 +499,8 @@ reset() {
     for _m in $(awk '$2 ~ "^/mnt" { print $2 }' /proc/mounts | sort -r); do timeout 20 umount -l "$_m"; done
     [ -z "$(ls /dev/mapper | grep -v -e control -e mpath)" ] || timeout 20 vgchange -an >/dev/null 2>&1
     for _d in /dev/ublkb*; do [ ! -b "$_d" ] || timeout 20 sanblk detach --force "$_d" >/dev/null 2>&1; done
-    kill_leftovers_but_stack
+    # The kernel's stack is taken down in order, by its own commands.
+    kill_leftovers TERM "iscsid|multipathd"
     timeout 30 sh -c '. /host/lib.sh; kernel_stack_down' >/dev/null 2>&1
     for _d in $(dmsetup ls 2>/dev/null | grep -v '^No ' | cut -f1); do
         timeout 10 dmsetup remove --force "$_d" >/dev/null 2>&1
@@ -506,13 +514,6 @@ reset() {
     rmmod brd scsi_debug 2>/dev/null
     udevadm settle -t 10
     leftovers
-}
-
-kill_leftovers_but_stack() {
-    _keep=$LAB_KEEP
-    LAB_KEEP="$LAB_KEEP $(pgrep -x 'iscsid|multipathd' | tr '\n' ' ')"
-    kill_leftovers TERM
-    LAB_KEEP=$_keep
 }
 
 # leftovers: fails and says what is still there.

@@ -52,9 +52,9 @@ enum Verb {
         /// Include the long scenarios
         #[arg(long)]
         all: bool,
-        /// Factor on every time limit, for a busy machine
-        #[arg(long, default_value_t = 1.0)]
-        patience: f32,
+        /// Factor on every time limit, for a busy machine [default: 1 with KVM, 2 without]
+        #[arg(long)]
+        patience: Option<f32>,
         /// Guests that may run at once
         #[arg(long, default_value_t = 2)]
         lanes: usize,
@@ -130,7 +130,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
     let lab = Lab::open()?;
     match verb {
         Verb::Demo(which) => {
-            let reports = run(&lab, &[scenario::demo(&lab)?], which.kernels(), 1.0, 1)?;
+            let reports = run(&lab, &[scenario::demo(&lab)?], which.kernels(), None, 1)?;
             Ok(reports
                 .iter()
                 .map(|r| r.status)
@@ -203,7 +203,7 @@ fn test(
     names: &[String],
     long_too: bool,
     kernels: &[Kernel],
-    patience: f32,
+    patience: Option<f32>,
     lanes: usize,
 ) -> Result<i32> {
     let known = scenario::all(lab)?;
@@ -283,7 +283,7 @@ fn run(
     lab: &Lab,
     chosen: &[Scenario],
     kernels: &[Kernel],
-    patience: f32,
+    patience: Option<f32>,
     lanes: usize,
 ) -> Result<Vec<Report>> {
     let sanblk = sanblk(lab)?;
@@ -305,6 +305,7 @@ fn run(
             image.version,
             accel.name()
         ));
+        let patience = patience.unwrap_or(if accel == Accel::Kvm { 1.0 } else { 2.0 });
         let run = Run {
             lab,
             image: &image,

@@ -244,7 +244,14 @@ impl Run<'_> {
                         .unwrap_or_else(|| format!("exit status {s}")),
                 ),
             ),
-            (_, Some((s, why))) => (s, Some(why)),
+            (_, Some((s, why))) => {
+                let serial = guest.out("serial.log");
+                let last_words = kernel_log::alarm(&serial, &[]).filter(|_| s == GUEST_DIED);
+                (
+                    s,
+                    Some(last_words.map_or(why.clone(), |line| format!("{why}: {line}"))),
+                )
+            }
             (Some(_), None) => match alarm {
                 Some(line) => (1, Some(format!("kernel log: {line}"))),
                 None => (0, None),
@@ -366,7 +373,7 @@ fn collect(guest: &Guest, name: &str, dir: &Path) -> Result<()> {
 fn explain(guest: &Guest, prefix: &str) {
     for (title, file, lines) in [
         ("kernel log", "dmesg.log", 25),
-        ("serial console", "serial.log", 15),
+        ("serial console", "serial.log", 40),
         ("processes", "dump.txt", 40),
         ("sanblk's log", "dump.sanblk.log", 30),
     ] {

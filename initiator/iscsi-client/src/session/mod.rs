@@ -16,13 +16,14 @@
 //! After the first error the session is `Closed` and stays so: every call is accepted and does nothing.
 //! Commands that were not answered are handed back by [`Session::drain_orphans`].
 //!
-//! The parts: `framer` (stream to PDUs), `login_phase`, `receive` (every PDU's checks), `transmit` (order of
-//! what leaves), `tasks` (who waits for an answer), `window` (CmdSN), `keepalive`, `text`. A session never
-//! touches a byte outside the range of a command in flight, and none at all once it is closed.
+//! The parts: `framer` (stream to PDUs), `login_phase`, `full_feature` with `receive` (every PDU's checks) and
+//! `transmit` (order of what leaves), `tasks` (who waits for an answer), `window` (CmdSN), `keepalive`, `text`.
+//! A session never touches a byte outside the range of a command in flight, and none at all once it is closed.
 
 mod closed;
 mod command;
 mod framer;
+mod full_feature;
 mod keepalive;
 mod login_phase;
 mod receive;
@@ -47,15 +48,15 @@ use crate::memory::{BufferId, Memory};
 use crate::outgoing::Outgoing;
 use crate::scsi::Sense;
 use crate::time::Instant;
-use crate::wire::{AsyncMessage, Bhs, Lun, StatSn, TaskManagementFunction, Tpgt};
+use crate::wire::{AsyncMessage, Bhs, Lun, TaskManagementFunction, Tpgt};
 
 use framer::{Framer, Step};
+use full_feature::{FullFeature, Leaving};
 use keepalive::{Due, Keepalive};
 use login_phase::{LoginPhase, LoginTurn};
 use tasks::{Management, Phase, Task, Tasks};
 use text::{TextExchange, TextTurn};
-use transmit::{Digests, Immediate, Outbox, UnaskedLimits};
-use window::Window;
+use transmit::Immediate;
 
 /// Limits and timers of a session.
 #[derive(Clone, Debug)]
@@ -132,39 +133,6 @@ enum State {
     Closed(Box<Remains>),
 }
 
-/// A session that carries commands.
-#[derive(Debug)]
-struct FullFeature {
-    digests: Digests,
-    /// Longest data segment that we send.
-    segment_max: u32,
-    /// Longest data segment that we take.
-    receive_max: u32,
-    /// MaxBurstLength.
-    burst_max: u32,
-    /// MaxOutstandingR2T.
-    r2ts_max: u16,
-    unasked: UnaskedLimits,
-    window: Window,
-    /// The next StatSN we expect.
-    exp_stat_sn: StatSn,
-    tasks: Tasks,
-    outbox: Outbox,
-    text: TextExchange,
-    keepalive: Keepalive,
-    leaving: Leaving,
-}
-
-/// How far a logout is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leaving {
-    No,
-    /// The logout leaves when no sent command is unanswered.
-    WhenIdle,
-    /// The logout is on its way.
-    Requested,
-}
-
 /// What is left of a session.
 #[derive(Debug)]
 struct Remains {
@@ -197,7 +165,8 @@ impl Session {
         terms: Negotiated,
         max_cmd_sn: u32,
     ) -> Session {
-        use crate::wire::CmdSn;
+        use crate::wire::{CmdSn, StatSn};
+        use window::Window;
         let mut window = Window::closed_at(CmdSn(1));
         window.update(CmdSn(1), CmdSn(max_cmd_sn));
         let tasks = Tasks::new(config.tasks_max);
@@ -595,48 +564,6 @@ impl Session {
             retry_with_md5_only,
         }));
         self.events.push_back(Event::Closed(why));
-    }
-}
-
-impl FullFeature {
-    fn new(
-        negotiated: &Negotiated,
-        window: Window,
-        exp_stat_sn: StatSn,
-        tasks: Tasks,
-        keepalive: Keepalive,
-    ) -> FullFeature {
-        let segment_max = transmit::segment_max(negotiated.max_send_data_segment_length);
-        FullFeature {
-            digests: Digests {
-                header: negotiated.header_digest,
-                data: negotiated.data_digest,
-            },
-            segment_max,
-            receive_max: negotiated.max_recv_data_segment_length,
-            burst_max: negotiated.max_burst_length,
-            r2ts_max: negotiated.max_outstanding_r2t,
-            unasked: UnaskedLimits::new(
-                negotiated.immediate_data,
-                negotiated.initial_r2t,
-                negotiated.first_burst_length,
-                segment_max,
-            ),
-            window,
-            exp_stat_sn,
-            outbox: Outbox::new(tasks.room() as usize, negotiated.max_outstanding_r2t),
-            tasks,
-            text: TextExchange::default(),
-            keepalive,
-            leaving: Leaving::No,
-        }
-    }
-
-    fn ping(&mut self, now: Instant) {
-        self.keepalive.pinged(now);
-        if let Some(task) = self.tasks.insert_single(Task::Ping) {
-            self.outbox.immediates.push_back(Immediate::Ping(task));
-        }
     }
 }
 

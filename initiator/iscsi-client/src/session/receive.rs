@@ -119,9 +119,6 @@ impl FullFeature {
         };
         self.consume(now, ending.stat_sn)?;
         let status = Status::from_byte(ending.status);
-        if status == Status::CheckCondition {
-            return Err(Closed::Protocol("CHECK CONDITION without sense"));
-        }
         self.finish(data_in.task, status, None, ending.residual, events)
     }
 
@@ -140,7 +137,7 @@ impl FullFeature {
             let status = Status::TargetFailure(response.response);
             return self.finish(response.task, status, None, Residual::None, events);
         }
-        // A widespread target leaves ExpDataSN at 0 in every response. Data that is missing still shows in
+        // LIO leaves ExpDataSN at 0 in every response. Data that is missing still shows in
         // `Completion::received`.
         if let DataPhase::In { next, .. } = phase
             && response.exp_data_sn != 0

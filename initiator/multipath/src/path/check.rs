@@ -261,7 +261,7 @@ impl Check {
     /// The end, once reached.
     pub fn result(&self) -> Option<Result<&Findings, &Failed>> {
         match &self.stage {
-            Stage::Done(result) => Some(result.as_ref()),
+            Stage::Done(result) => Some(result.as_ref().as_ref()),
             _ => None,
         }
     }

@@ -21,8 +21,8 @@ mod tests {
 
     #[test]
     fn stays_on_the_first() {
-        let table: [(&[(u8, bool)], Option<u8>); 5] = [
-            (&[(0, true), (1, true)], Some(0)),
+        let table = [
+            (&[(0, true), (1, true)][..], Some(0)),
             (&[(0, true), (1, true)], Some(0)),
             (&[(0, false), (1, true)], None),
             (&[(1, true)], Some(1)),

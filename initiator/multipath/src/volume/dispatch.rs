@@ -264,6 +264,6 @@ impl Volume {
                 _ => {}
             }
         }
-        self.table.refresh_deadline();
+        self.table.refresh_deadline(now);
     }
 }

@@ -1,1 +1,9 @@
+//! Transcripts of a volume against the simulated target, with a clock that only moves when asked.
 
+mod basics;
+mod chance;
+
+mod fencing;
+mod host;
+mod outages;
+mod trouble;

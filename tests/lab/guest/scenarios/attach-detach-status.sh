@@ -17,8 +17,8 @@ E
 for v in 5 6; do
     same 1 "$(ss -Htn state established dst "10.20.$v.254:3260" | wc -l)" "connections on VLAN $v"
 done
-same $((1024 * 1024 * 2)) "$(cat "/sys/block/${DEV#/dev/}/size")" "512-byte sectors of the device"
-same 0 "$(cat "/sys/block/${DEV#/dev/}/ro")" "read-only flag"
+same $((1024 * 1024 * 2)) "$(attr size)" "512-byte sectors of the device"
+same 0 "$(attr ro)" "read-only flag"
 sanblk status
 expect sh -c "sanblk status | grep -q $DEV"
 same up "$(field .health)" "health"

@@ -9,12 +9,11 @@ for backstore in fileio iblock; do
             say "$backstore, $block bytes, cache $cache"
             target_up backstore=$backstore block=$block cache=$cache size=256M disk=$backstore$block$cache
             attached
-            q=/sys/block/${DEV#/dev/}/queue
-            same $block "$(cat "$q/logical_block_size")" "logical block size"
+            same $block "$(attr queue/logical_block_size)" "logical block size"
             [ $backstore = iblock ] || {
                 word='write back'
                 [ $cache = on ] || word='write through'
-                same "$word" "$(cat "$q/write_cache")" "cache as the block layer sees it"
+                same "$word" "$(attr queue/write_cache)" "cache as the block layer sees it"
             }
             verify_fill "$DEV" 16M
             expect mkfs.ext4 -q "$DEV"

@@ -25,7 +25,7 @@ done
 say "== a LUN that is not thin: no discard, zeroes still zero"
 target_up thin=off size=128M disk=thick
 attached
-same 0 "$(cat "/sys/block/${DEV#/dev/}/queue/discard_max_bytes")" "discard_max_bytes of a thick LUN"
+same 0 "$(attr queue/discard_max_bytes)" "discard_max_bytes of a thick LUN"
 expect dd if=/dev/urandom of="$DEV" bs=1M count=16 oflag=direct
 refute blkdiscard "$DEV"
 expect blkdiscard -z -l $((4 << 20)) "$DEV"

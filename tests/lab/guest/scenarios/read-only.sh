@@ -7,7 +7,7 @@ dd if=/dev/urandom of="$STORE/prot0.img" bs=1M count=64 conv=notrunc 2>/dev/null
 sum=$(sha256sum <"$STORE/prot0.img")
 echo 1 >"$C/iscsi/$IQN/tpgt_1/attrib/demo_mode_write_protect"
 attached
-same 1 "$(cat "/sys/block/${DEV#/dev/}/ro")" "read-only flag"
+same 1 "$(attr ro)" "read-only flag"
 same "$sum" "$(sha256sum <"$DEV")" "content"
 refute dd if=/dev/zero of="$DEV" bs=4k count=1 oflag=direct
 same "$sum" "$(sha256sum <"$STORE/prot0.img")" "content of the array after a write was tried"

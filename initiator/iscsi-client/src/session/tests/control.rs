@@ -331,7 +331,11 @@ fn text_is_collected_over_continuations() {
         assert_eq!((more.task, more.last), (request.task, true));
         assert_eq!(bench.events(), []);
     }
-    let response = text_response(&mut bench, request.task, true, false);
+    let last = text_response(&mut bench, request.task, true, false);
+    let response = TextResponse {
+        transfer: TransferTag(5),
+        ..last
+    };
     bench.receive(response.emit(), b"TargetName=b\0");
     assert_eq!(bench.events(), [Event::Text]);
     assert_eq!(
