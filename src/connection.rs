@@ -87,6 +87,8 @@ pub enum SessionError {
     LoginDropped {
         /// Whether we offered CHAP.
         chap: bool,
+        /// Whether we insisted on a digest.
+        digest: bool,
     },
     /// The target found fault with a login that insists on digests (status 0200 names no key).
     DigestRefused,
@@ -141,12 +143,17 @@ impl fmt::Display for SessionError {
             }
             SessionError::Connect(error) => write!(f, "no TCP connection: {error}"),
             SessionError::Closed(why) => write!(f, "{why}"),
-            SessionError::LoginDropped { chap: false } => f.write_str(
-                "the target closed the connection during the login; some do when they want CHAP",
-            ),
-            SessionError::LoginDropped { chap: true } => f.write_str(
-                "the target closed the connection during the login; it may not want CHAP, or not this secret",
-            ),
+            SessionError::LoginDropped { chap, digest } => {
+                f.write_str("the target closed the connection during the login; ")?;
+                f.write_str(match chap {
+                    true => "it may not want CHAP, or not this secret",
+                    false => "some do when they want CHAP",
+                })?;
+                match digest {
+                    true => f.write_str(", or lack the digest that is required here"),
+                    false => Ok(()),
+                }
+            }
             SessionError::DigestRefused => f.write_str(
                 "the target found fault with the login, probably because it lacks the digest that is required here \
                  (--header-digest, --data-digest)",
@@ -201,8 +208,10 @@ impl Connection {
                     return Err(SessionError::DigestRefused);
                 }
                 Err(SessionError::Closed(Closed::ConnectionLost)) => {
-                    let chap = login.credentials.is_some();
-                    return Err(SessionError::LoginDropped { chap });
+                    return Err(SessionError::LoginDropped {
+                        chap: login.credentials.is_some(),
+                        digest: insists(&login),
+                    });
                 }
                 result => return result,
             }
