@@ -103,7 +103,7 @@ fn a_dead_daemon_is_not_nothing() {
     let host = Host::new();
     host.write(
         "/run/sanblk/devices/4.json",
-        r#"{"id":4,"wwid":"3600","pid":1}"#,
+        r#"{"id":4,"wwid":"3600","pid":1,"blocks":8,"sessions":[]}"#,
         0o600,
     );
     let said = host.run(&["status"]);
