@@ -111,7 +111,10 @@ fn unsafe_code_has_one_address() {
             continue;
         }
         for (number, line) in code_lines(&read(&path)) {
-            let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            // Words in a string literal are no code: every second piece between quotes.
+            let code: Vec<&str> = line.split('"').step_by(2).collect();
+            let code = code.join(" ");
+            let words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
             if words.into_iter().any(|word| word == "unsafe") {
                 complaints.push(format!(
                     "{}:{}: {}",

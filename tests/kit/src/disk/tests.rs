@@ -1,3 +1,5 @@
+//! The simulated disk on its own: every command, against the data it must leave.
+
 use super::*;
 
 const NOW: Instant = Instant::from_nanos(0);

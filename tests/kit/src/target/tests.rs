@@ -1,3 +1,5 @@
+//! The simulated target on its own, spoken to in raw PDUs.
+
 use core::time::Duration;
 
 use iscsi_client::wire::{
