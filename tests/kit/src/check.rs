@@ -325,8 +325,9 @@ impl Judge {
                     self.content.insert(lba, found);
                 }
                 None => {
-                    // Zeros have no name: some discard of this block must be able to explain them.
-                    let explains = self.writes.iter().rfind(|(_, write)| {
+                    // Zeros have no name: some discard of this block must be able to explain them. The oldest
+                    // is taken: a newer one may never have reached the target, and would accuse the innocent.
+                    let explains = self.writes.iter().find(|(_, write)| {
                         write.zeroes
                             && (write.lba..write.lba + write.blocks).contains(&lba)
                             && match write.ended {
@@ -485,6 +486,24 @@ mod tests {
             matches!(ghost, Err(Breach::Ghost { lba: 5, .. })),
             "{ghost:?}"
         );
+    }
+
+    #[test]
+    fn zeros_are_laid_to_the_oldest_discard_that_can_explain_them() {
+        let mut judge = judge();
+        let (write, data) = judge.write(5, 1);
+        let old = judge.zero(5, 1);
+        judge.end(old, Outcome::Failed, &[]).expect("first end");
+        judge.end(write, Outcome::Failed, &[]).expect("first end");
+        let unsent = judge.zero(5, 1);
+        judge.end(unsent, Outcome::Failed, &[]).expect("first end");
+        let zeros = Effect {
+            data: None,
+            ..effect(5, &data)
+        };
+        let zeros = Effect { blocks: 1, ..zeros };
+        assert_eq!(judge.effect(&zeros), Ok(()));
+        assert_eq!(judge.effect(&effect(5, &data)), Ok(()));
     }
 
     #[test]
