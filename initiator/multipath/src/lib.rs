@@ -1,15 +1,36 @@
 //! One volume over many paths: which path carries a command, what a lost path leaves behind, and when a retried
 //! write may be reported complete. No sockets, no clock, no threads, no payload.
 //!
-//! - [`volume`]: one LUN as one queue sees it; the contract with the runtime.
-//! - [`identity`]: which LUN is this, asked at every login before any write.
+//! - [`volume`]: one LUN as one queue sees it; the contract with the runtime. [`contract`] has its words.
+//! - [`fence`]: the rule about unresolved writes, and the ledger of them.
+//! - [`identity`]: which LUN is this, asked at every login before any write; [`isid`]: who are we.
+//! - [`policy`]: which path is next. [`no_path`]: what if there is none.
+//!
+//! Inside: a request's commands (`operation`), the table of requests (`request`), a path and its examination
+//! (`path`), what unit attentions lead to (`attention`).
 #![forbid(unsafe_code)]
 
+mod attention;
+pub mod contract;
+mod drain;
+pub mod fence;
 pub mod identity;
+pub mod isid;
+pub mod no_path;
+mod note;
+mod operation;
+mod path;
+pub mod policy;
+mod probe;
+mod request;
 pub mod volume;
 
-pub use identity::{Description, Identity};
-pub use volume::{
-    CloseHow, IoError, LinkId, NoPathRetry, Note, Operation, Output, PathConfig, PathId, PathState,
-    PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, Volume, VolumeConfig, VolumeStatus,
+pub use contract::{
+    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
+    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
+    VolumeStatus,
 };
+pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};
+pub use isid::{IsidKey, isid, probe_isid};
+pub use note::Note;
+pub use volume::Volume;

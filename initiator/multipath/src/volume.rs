@@ -13,356 +13,245 @@
 //!
 //! After [`Output::Close`], and whenever a connection fails by itself, the runtime reports [`Volume::lost`]
 //! only when no send or receive of that link can touch any buffer any more. Only then are the link's commands
-//! moved or answered.
+//! moved or answered. A target may answer a write before it has taken all its data: the runtime holds back an
+//! [`Output::Complete`] while a send in flight names the tag's buffer.
+//!
+//! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
+//! answer to what follows), `paths` (connect, login, verify, lose), `fencing` (who proves a dead session dead),
+//! `ending` (shut down), `picture` (status).
 
-use core::net::SocketAddr;
+mod answers;
+mod dispatch;
+mod ending;
+mod fencing;
+mod paths;
+mod picture;
+
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
+use std::collections::VecDeque;
 
-use iscsi_client::login::{Credentials, Negotiated, Offer};
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::outgoing::Outgoing;
-use iscsi_client::session::Want;
+use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
-use iscsi_client::wire::{Isid, Lun, Tpgt};
 
-use crate::identity::{Description, Identity};
+pub use crate::contract::{
+    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
+    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
+    VolumeStatus,
+};
+pub use crate::note::Note;
 
-/// Most paths of a volume.
-pub const PATHS_MAX: usize = 8;
-/// Most links: a data link and a fence link per path.
-pub const LINKS_MAX: usize = 2 * PATHS_MAX;
+use crate::attention::Attentions;
+use crate::fence::Ledger;
+use crate::no_path::{NoPath, Service};
+use crate::note::Notes;
+use crate::operation::{Abilities, Plan};
+use crate::path::backoff::Jitter;
+use crate::path::{Path, Phase};
+use crate::policy::PolicyState;
+use crate::request::Table;
+use ending::Life;
+use fencing::Fence;
 
-/// A block request's tag, 0..depth. Its buffer is [`BufferId`] of the same number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Tag(pub u16);
-
-/// A TCP connection slot of the runtime, 0..[`LINKS_MAX`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LinkId(pub u8);
-
-/// A path of a volume, 0..[`PATHS_MAX`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PathId(pub u8);
-
-/// What the block layer wants.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(missing_docs, reason = "the block layer's own names")]
-pub enum Operation {
-    Read,
-    Write,
-    Flush,
-    Discard,
-    WriteZeroes {
-        /// Blocks may be deallocated.
-        may_unmap: bool,
-    },
-}
-
-/// A block request. Data are at the start of the tag's buffer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Request {
-    /// Its name until it is answered.
-    pub tag: Tag,
-    /// What to do.
-    pub operation: Operation,
-    /// First logical block; 0 for a flush.
-    pub lba: u64,
-    /// Number of logical blocks; 0 for a flush.
-    pub blocks: u32,
-    /// The write must be on the medium when it is answered.
-    pub fua: bool,
-}
-
-/// How a request failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum IoError {
-    /// EIO: no path within the limit, or the target failed for good.
-    Io,
-    /// ENOSPC: the thin pool is full.
-    NoSpace,
-    /// EBADE: reservation conflict.
-    Reserved,
-    /// EROFS: write protected.
-    ReadOnly,
-    /// EOPNOTSUPP: the target lacks the command and there is no fallback.
-    NotSupported,
-    /// ENODATA: medium error.
-    Medium,
-}
-
-/// What happens to requests while no path works (multipath's `no_path_retry`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum NoPathRetry {
-    /// Hold for ever.
-    Queue,
-    /// Fail at once.
-    Fail,
-    /// Hold so long, then fail in order of arrival and fail fast until a path is back.
-    For(Duration),
-}
-
-/// How a path is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum PolicyKind {
-    /// In turn over all usable paths of the best access class.
-    RoundRobin,
-    /// The first usable path in the order given; another only while it is down.
-    Failover,
-}
-
-/// A path to be.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PathConfig {
-    /// What the operator calls it.
-    pub portal_name: String,
-    /// Where to connect.
-    pub portal: SocketAddr,
-    /// Interface to bind to; `None` where the portal is behind a gateway.
-    pub interface: Option<String>,
-    /// Target behind this portal.
-    pub target_name: String,
-    /// Portal group as discovery named it; the login decides.
-    pub portal_group: Option<Tpgt>,
-    /// This path's part of the session identity, stable over restarts and distinct from every other path's.
-    pub isid: Isid,
-}
-
-/// Everything a volume needs at birth.
-#[derive(Clone, Debug)]
-pub struct VolumeConfig {
-    /// Requests at most: tags are 0..depth.
-    pub depth: u16,
-    /// Buffer of link `l` for the volume's own small commands is `first_scratch + l`.
-    pub first_scratch: BufferId,
-    /// Length of a scratch buffer in bytes, at least 64 KiB.
-    pub scratch_len: u32,
-    /// Length of a tag's buffer in bytes.
-    pub io_len_max: u32,
-    /// Our iSCSI name.
-    pub initiator_name: String,
-    /// CHAP, or nothing.
-    pub credentials: Option<Credentials>,
-    /// Operational proposals.
-    pub offer: Offer,
-    /// The LUN.
-    pub lun: Lun,
-    /// What the probing login found; every path must match its identity.
-    pub description: Description,
-    /// All paths down.
-    pub no_path_retry: NoPathRetry,
-    /// Path choice.
-    pub policy: PolicyKind,
-    /// Seed of the jitter of backoffs.
-    pub seed: u64,
-}
-
-/// How to close a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum CloseHow {
-    /// RST: bytes in the kernel's queue die with it.
-    Abort,
-    /// FIN, after a logout.
-    Orderly,
-}
-
-/// What the runtime must do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Output {
-    /// Answer the block layer; nothing can touch the tag's buffer any more.
-    Complete {
-        /// Which request.
-        tag: Tag,
-        /// How it ended.
-        result: Result<(), IoError>,
-    },
-    /// Connect and report [`Volume::connected`] or [`Volume::lost`].
-    Connect {
-        /// Slot to use; free now.
-        link: LinkId,
-        /// Portal.
-        to: SocketAddr,
-        /// Interface to bind to: that of the path whose portal it is.
-        path: PathId,
-    },
-    /// Close and report [`Volume::lost`] when nothing can touch a buffer any more.
-    Close {
-        /// Which connection.
-        link: LinkId,
-        /// How.
-        how: CloseHow,
-    },
-    /// Something the operator may want to know. Bounded: the oldest are dropped and counted.
-    Note(Note),
-}
-
-/// Something the operator may want to know; `Display` is a sentence without the volume's name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Note {
-    /// A path changed its state.
-    PathState {
-        /// Which path.
-        path: PathId,
-        /// Its new state.
-        state: PathState,
-    },
-}
-
-/// State of a path, for display and JSON.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum PathState {
-    /// Waiting for the next attempt.
-    Down {
-        /// Why, in one sentence.
-        why: String,
-        /// When the next attempt is made.
-        retry_at: Instant,
-    },
-    /// TCP connect under way.
-    Connecting,
-    /// Login under way.
-    LoggingIn,
-    /// Identity is being checked.
-    Verifying,
-    /// Carries IO.
-    Up,
-    /// Logged in and verified, but the target says this port does not serve the LUN now (ALUA).
-    Standby,
-    /// The connection is being closed.
-    Closing,
-    /// Not tried again until the operator acts; the sentence says why and what to do.
-    Refused {
-        /// The sentence.
-        why: String,
-    },
-}
-
-/// A write that was sent and not answered before its session was lost, and is not fenced yet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct UnresolvedWrite {
-    /// First logical block.
-    pub lba: u64,
-    /// Number of logical blocks.
-    pub blocks: u32,
-    /// Identity of the session it was sent on.
-    pub isid: Isid,
-}
-
-/// One path for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PathStatus {
-    /// Which.
-    pub id: PathId,
-    /// As configured.
-    pub config: PathConfig,
-    /// Its state.
-    pub state: PathState,
-    /// Since when.
-    pub since: Instant,
-    /// Portal group named by the login.
-    pub portal_group: Option<Tpgt>,
-    /// Terms of the present session.
-    pub negotiated: Option<Negotiated>,
-    /// Commands in flight.
-    pub in_flight: u32,
-    /// Requests completed through this path.
-    pub completed: u64,
-    /// Payload bytes read through this path.
-    pub bytes_read: u64,
-    /// Payload bytes written through this path.
-    pub bytes_written: u64,
-    /// Times the path was lost after it was up.
-    pub losses: u64,
-    /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
-    pub round_trip_ns: Option<u64>,
-    /// How the dead session of this path would be fenced: a sentence for `status`.
-    pub fence: String,
-}
-
-/// A volume for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VolumeStatus {
-    /// Who it is.
-    pub identity: Identity,
-    /// All paths.
-    pub paths: Vec<PathStatus>,
-    /// Requests accepted and not yet answered.
-    pub in_flight: u32,
-    /// Of these, how many wait for a path.
-    pub waiting: u32,
-    /// Writes whose answer waits for a fence.
-    pub held: u32,
-    /// Unresolved writes, bounded list.
-    pub unresolved: Vec<UnresolvedWrite>,
-    /// No path works since then.
-    pub all_paths_down_since: Option<Instant>,
-    /// Present setting.
-    pub no_path_retry: NoPathRetry,
-    /// Present setting.
-    pub policy: PolicyKind,
-    /// An earlier acknowledged write was lost by the target (deferred error); how often.
-    pub deferred_errors: u64,
-}
+/// Unresolved writes kept for requests that were failed. When so many are open, more are held, not failed.
+const OWNERLESS_MAX: usize = 1024;
+/// Commands of the volume's own that a session has room for beside the requests.
+const OWN_TASKS: u16 = 4;
 
 /// One LUN as one queue sees it.
 #[derive(Debug)]
-pub struct Volume {}
+pub struct Volume {
+    config: VolumeConfig,
+    abilities: Abilities,
+    paths: Vec<Path>,
+    /// By path: the proof that its dead session is dead, made through another portal.
+    fences: Vec<Fence>,
+    table: Table,
+    ledger: Ledger,
+    policy: PolicyState,
+    no_path: NoPath,
+    attentions: Attentions,
+    jitter: Jitter,
+    outputs: VecDeque<Output>,
+    notes: Notes,
+    own_commands: u32,
+    /// Capacity as last reported.
+    reported_blocks: u64,
+    deferred_errors: u64,
+    /// An acknowledged write was lost and no flush has said so yet.
+    flush_fails: bool,
+    life: Life,
+}
 
-#[allow(unused_variables)]
+/// Whose connection a link is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Link {
+    Data(PathId),
+    Fence(PathId),
+}
+
+impl Link {
+    fn of(link: LinkId) -> Link {
+        let index = usize::from(link.0);
+        assert!(index < LINKS_MAX, "{link:?} does not exist");
+        match index.checked_sub(PATHS_MAX) {
+            None => Link::Data(PathId(link.0)),
+            Some(path) => Link::Fence(PathId(path as u8)),
+        }
+    }
+
+    fn id(self) -> LinkId {
+        match self {
+            Link::Data(path) => LinkId(path.0),
+            Link::Fence(path) => LinkId(path.0 + PATHS_MAX as u8),
+        }
+    }
+}
+
 impl Volume {
     /// A volume without paths.
     pub fn new(now: Instant, config: VolumeConfig) -> Volume {
-        todo!()
+        Volume {
+            abilities: Abilities::new(&config.description, config.io_len_max),
+            paths: Vec::with_capacity(PATHS_MAX),
+            fences: Vec::with_capacity(PATHS_MAX),
+            table: Table::new(config.depth),
+            ledger: Ledger::new(usize::from(config.depth) * 2, OWNERLESS_MAX),
+            policy: PolicyState::default(),
+            no_path: NoPath::new(now, config.no_path_retry),
+            attentions: Attentions::default(),
+            jitter: Jitter::new(config.seed),
+            outputs: VecDeque::with_capacity(usize::from(config.depth) + LINKS_MAX),
+            notes: Notes::default(),
+            own_commands: 0,
+            reported_blocks: config.description.identity.blocks,
+            deferred_errors: 0,
+            flush_fails: false,
+            life: Life::Running,
+            config,
+        }
     }
 
-    /// Adds a path and starts to connect it. `None` if there are [`PATHS_MAX`] already.
+    /// Adds a path and starts to connect it. `None` if there are [`PATHS_MAX`] already, or the volume is ending.
+    ///
+    /// # Panics
+    /// If another path has the same ISID: the two would end each other's sessions for ever.
     pub fn add_path(&mut self, now: Instant, path: PathConfig) -> Option<PathId> {
-        todo!()
+        if self.paths.len() == PATHS_MAX || self.life != Life::Running {
+            return None;
+        }
+        assert!(
+            self.paths
+                .iter()
+                .all(|other| other.config.isid != path.isid),
+            "two paths with ISID {}",
+            path.isid
+        );
+        let id = PathId(self.paths.len() as u8);
+        self.paths.push(Path::new(now, path, self.config.depth));
+        self.fences.push(Fence::new(now));
+        self.connect(now, id);
+        self.settle(now);
+        Some(id)
     }
 
     /// Takes note of writes that an earlier run of the daemon left unresolved: no overlapping write leaves until
     /// their sessions are fenced.
     pub fn restore_unresolved(&mut self, writes: &[UnresolvedWrite]) {
-        todo!()
+        for write in writes {
+            self.ledger.restore(write);
+        }
     }
 
     /// Changes the all-paths-down rule, at once also for requests that wait.
     pub fn set_no_path_retry(&mut self, now: Instant, rule: NoPathRetry) {
-        todo!()
+        self.no_path.set_rule(rule);
+        self.settle(now);
     }
 
     /// Changes the policy for commands from now on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
-        todo!()
+        self.config.policy = policy;
     }
 
     /// Forgets backoffs and refusals: every path that is down is tried now.
     pub fn retry_now(&mut self, now: Instant) {
-        todo!()
-    }
-
-    /// Ends the volume: fails what waits, logs out every path (aborts after `patience`).
-    pub fn shut_down(&mut self, now: Instant, patience: Duration) {
-        todo!()
-    }
-
-    /// Whether every link is closed and every request answered, after [`Volume::shut_down`].
-    pub fn is_shut_down(&self) -> bool {
-        todo!()
+        for id in self.path_ids() {
+            let path = self.path_mut(id);
+            if matches!(path.phase, Phase::Down { .. } | Phase::Refused { .. })
+                && self.life == Life::Running
+            {
+                let path = self.path_mut(id);
+                path.contest.forget();
+                path.backoff.reset();
+                path.md5_only = false;
+                self.connect(now, id);
+            }
+        }
+        for fence in &mut self.fences {
+            fence.retry_now(now);
+        }
+        self.settle(now);
     }
 
     /// A block request. It is answered by exactly one [`Output::Complete`].
+    ///
+    /// # Panics
+    /// If the tag is beyond the depth or not answered yet, or the data do not fit the tag's buffer.
     pub fn submit(&mut self, now: Instant, request: Request) {
-        todo!()
+        assert!(
+            self.table.is_free(request.tag),
+            "{:?} was submitted before it was answered",
+            request.tag
+        );
+        let end = request.lba.checked_add(u64::from(request.blocks));
+        let inside = end.is_some_and(|end| end <= self.config.description.identity.blocks);
+        if let Operation::Read | Operation::Write = request.operation {
+            let len = u64::from(request.blocks) * u64::from(self.block_len());
+            assert!(
+                len <= u64::from(self.config.io_len_max),
+                "{:?} is longer than its buffer",
+                request.tag
+            );
+        }
+        let flush_fails = request.operation == Operation::Flush && self.flush_fails;
+        let plan = match Plan::start(&request, &self.abilities) {
+            _ if !inside || flush_fails || self.life != Life::Running => Err(IoError::Io),
+            plan => plan,
+        };
+        if flush_fails {
+            self.flush_fails = false;
+        }
+        match plan {
+            Ok(Some(plan)) => {
+                self.table.admit(now, request, plan);
+                self.settle(now);
+            }
+            Ok(None) => self.complete(request.tag, Ok(())),
+            Err(error) => self.complete(request.tag, Err(error)),
+        }
     }
 
     /// The connection is made. `entropy` is fresh randomness for this login.
     pub fn connected(&mut self, now: Instant, link: LinkId, entropy: [u8; 32]) {
-        todo!()
+        match Link::of(link) {
+            Link::Data(path) => self.path_connected(now, path, entropy),
+            Link::Fence(path) => self.fence_connected(now, path, entropy),
+        }
+        self.settle(now);
     }
 
     /// Bytes of the stream.
     pub fn receive(&mut self, now: Instant, link: LinkId, bytes: &[u8], memory: &mut dyn Memory) {
-        todo!()
+        if let Some(session) = self.session_mut(link) {
+            session.receive(now, bytes, memory);
+            self.take_events(now, link, Some(memory));
+            self.settle(now);
+        }
     }
 
     /// `len` bytes were received where [`Volume::want`] said.
@@ -373,27 +262,63 @@ impl Volume {
         len: u32,
         memory: &mut dyn Memory,
     ) {
-        todo!()
+        if let Some(session) = self.session_mut(link) {
+            session.received_in_place(now, len, memory);
+            self.take_events(now, link, Some(memory));
+            self.settle(now);
+        }
     }
 
     /// The connection is gone and nothing of it can touch a buffer. `why` is a short reason for display.
     pub fn lost(&mut self, now: Instant, link: LinkId, why: &str) {
-        todo!()
+        match Link::of(link) {
+            Link::Data(path) => self.path_lost(now, path, why),
+            Link::Fence(path) => self.fence_lost(now, path, why),
+        }
+        self.settle(now);
     }
 
     /// Fires timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        for id in self.path_ids() {
+            for link in [Link::Data(id).id(), Link::Fence(id).id()] {
+                if let Some(session) = self.session_mut(link)
+                    && session.poll_timeout().is_some_and(|at| now >= at)
+                {
+                    session.handle_timeout(now);
+                    self.take_events(now, link, None);
+                }
+            }
+            self.path_timeout(now, id);
+            self.fence_timeout(now, id);
+        }
+        self.request_timeouts(now);
+        self.settle(now);
     }
 
     /// When [`Volume::handle_timeout`] must be called at the latest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let sessions = self
+            .paths
+            .iter()
+            .map(|path| &path.session)
+            .chain(self.fences.iter().map(|fence| &fence.session))
+            .filter_map(|session| session.as_ref().and_then(Session::poll_timeout));
+        let paths = self.paths.iter().filter_map(Path::deadline);
+        let fences = self.path_ids().filter_map(|id| self.fence_deadline(id));
+        sessions
+            .chain(paths)
+            .chain(fences)
+            .chain(self.table.deadline())
+            .chain(self.no_path.deadline())
+            .chain(self.life.deadline())
+            .min()
     }
 
     /// What the runtime must do next.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        let output = self.outputs.pop_front();
+        output.or_else(|| self.notes.pop().map(Output::Note))
     }
 
     /// Fills a send for this link. Called only while no send of the link is in flight.
@@ -404,16 +329,139 @@ impl Volume {
         memory: &mut dyn Memory,
         out: &mut Outgoing<'_>,
     ) {
-        todo!()
+        if let Link::Data(path) = Link::of(link) {
+            self.fill_buffers(path, memory);
+        }
+        if let Some(session) = self.session_mut(link) {
+            session.poll_transmit(now, memory, out);
+        }
     }
 
     /// Where the next bytes of this link belong.
     pub fn want(&self, link: LinkId) -> Want {
-        todo!()
+        self.session(link).map_or(Want::Nothing, Session::want)
+    }
+
+    /// Ends the volume: fails what waits, gives fences until the end of `patience`, logs out every path, and aborts
+    /// what is left after `patience`.
+    pub fn shut_down(&mut self, now: Instant, patience: Duration) {
+        self.begin_to_end(now, patience);
+        self.settle(now);
+    }
+
+    /// Whether every link is closed and every request answered, after [`Volume::shut_down`].
+    pub fn is_shut_down(&self) -> bool {
+        self.life == Life::Over
     }
 
     /// A picture for `status`.
     pub fn status(&self) -> VolumeStatus {
-        todo!()
+        self.picture()
+    }
+
+    /// After each event: what has become possible is done.
+    fn settle(&mut self, now: Instant) {
+        for id in self.path_ids() {
+            self.examine(now, id);
+            self.drain_dead_session(now, id);
+        }
+        if !self.ledger.is_empty() {
+            self.start_fences(now);
+        }
+        self.enforce_no_path(now);
+        self.dispatch(now);
+        self.go_on_ending(now);
+    }
+
+    fn path_ids(&self) -> impl Iterator<Item = PathId> + use<> {
+        (0..self.paths.len() as u8).map(PathId)
+    }
+
+    fn path(&self, id: PathId) -> &Path {
+        &self.paths[usize::from(id.0)]
+    }
+
+    fn path_mut(&mut self, id: PathId) -> &mut Path {
+        &mut self.paths[usize::from(id.0)]
+    }
+
+    fn session(&self, link: LinkId) -> Option<&Session> {
+        match Link::of(link) {
+            Link::Data(path) => self.paths.get(usize::from(path.0))?.session.as_ref(),
+            Link::Fence(path) => self.fences.get(usize::from(path.0))?.session.as_ref(),
+        }
+    }
+
+    fn session_mut(&mut self, link: LinkId) -> Option<&mut Session> {
+        match Link::of(link) {
+            Link::Data(path) => self.paths.get_mut(usize::from(path.0))?.session.as_mut(),
+            Link::Fence(path) => self.fences.get_mut(usize::from(path.0))?.session.as_mut(),
+        }
+    }
+
+    /// What a session has to say. Answers come with `memory`; timers and losses bring none that need it.
+    fn take_events(&mut self, now: Instant, link: LinkId, memory: Option<&dyn Memory>) {
+        while let Some(event) = self.session_mut(link).and_then(Session::poll_event) {
+            match Link::of(link) {
+                Link::Data(path) => self.path_event(now, path, event, memory),
+                Link::Fence(path) => self.fence_event(now, path, event),
+            }
+        }
+    }
+
+    fn block_len(&self) -> u32 {
+        self.config.description.identity.block_len
+    }
+
+    /// Buffer for the volume's own commands on this link.
+    fn scratch(&self, link: Link) -> BufferId {
+        BufferId(self.config.first_scratch.0 + u16::from(link.id().0))
+    }
+
+    /// A name for a command of the volume's own: the top bit tells it from a request's.
+    fn own_handle(&mut self) -> Handle {
+        self.own_commands = self.own_commands.wrapping_add(1);
+        Handle(OWN_BIT | self.own_commands)
+    }
+
+    fn set_phase(&mut self, now: Instant, id: PathId, phase: Phase) {
+        let path = self.path_mut(id);
+        let before = path.state();
+        let was_usable = path.is_usable();
+        path.leave_phase(now);
+        path.phase = phase;
+        let after = path.state();
+        if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
+            path.tallies.losses += 1;
+        }
+        if before != after {
+            path.since = now;
+            self.notes.push(Note::PathState {
+                path: id,
+                state: after,
+            });
+        }
+        let service = if self.paths.iter().any(Path::is_usable) {
+            Service::Usable
+        } else if self.paths.iter().all(Path::is_gone) {
+            Service::Gone
+        } else {
+            Service::Down
+        };
+        self.no_path.observe(now, service);
+    }
+
+    fn complete(&mut self, tag: Tag, result: Result<(), IoError>) {
+        self.outputs.push_back(Output::Complete { tag, result });
+    }
+
+    fn close_link(&mut self, link: Link, how: CloseHow) {
+        self.outputs.push_back(Output::Close {
+            link: link.id(),
+            how,
+        });
     }
 }
+
+/// Top bit of a handle: a command of the volume's own, not of a request.
+const OWN_BIT: u32 = 0x8000_0000;

@@ -1,0 +1,279 @@
+//! The words that the runtime and the volume speak: requests, outputs, configuration and status.
+//! Plain data; no behaviour lives here.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use iscsi_client::login::{Credentials, Negotiated, Offer};
+use iscsi_client::memory::BufferId;
+use iscsi_client::time::Instant;
+use iscsi_client::wire::{Isid, Lun, Tpgt};
+
+use crate::identity::{Description, Identity};
+use crate::note::Note;
+
+/// Most paths of a volume.
+pub const PATHS_MAX: usize = 8;
+/// Most links: a data link and a fence link per path.
+pub const LINKS_MAX: usize = 2 * PATHS_MAX;
+
+/// A block request's tag, 0..depth. Its buffer is [`BufferId`] of the same number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Tag(pub u16);
+
+/// A TCP connection slot of the runtime, 0..[`LINKS_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u8);
+
+/// A path of a volume, 0..[`PATHS_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PathId(pub u8);
+
+/// What the block layer wants.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "the block layer's own names")]
+pub enum Operation {
+    Read,
+    Write,
+    Flush,
+    Discard,
+    WriteZeroes {
+        /// Blocks may be deallocated.
+        may_unmap: bool,
+    },
+}
+
+/// A block request. Data are at the start of the tag's buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Its name until it is answered.
+    pub tag: Tag,
+    /// What to do.
+    pub operation: Operation,
+    /// First logical block; 0 for a flush.
+    pub lba: u64,
+    /// Number of logical blocks; 0 for a flush.
+    pub blocks: u32,
+    /// The write must be on the medium when it is answered.
+    pub fua: bool,
+}
+
+/// How a request failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IoError {
+    /// EIO: no path within the limit, or the target failed for good.
+    Io,
+    /// ENOSPC: the thin pool is full.
+    NoSpace,
+    /// EBADE: reservation conflict.
+    Reserved,
+    /// EROFS: write protected.
+    ReadOnly,
+    /// EOPNOTSUPP: the target lacks the command and there is no fallback.
+    NotSupported,
+    /// ENODATA: medium error.
+    Medium,
+}
+
+/// What happens to requests while no path works (multipath's `no_path_retry`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum NoPathRetry {
+    /// Hold for ever.
+    Queue,
+    /// Fail at once.
+    Fail,
+    /// Hold so long, then fail in order of arrival and fail fast until a path is back.
+    For(Duration),
+}
+
+/// How a path is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PolicyKind {
+    /// In turn over all usable paths of the best access class.
+    RoundRobin,
+    /// The first usable path in the order given; another only while it is down.
+    Failover,
+}
+
+/// A path to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathConfig {
+    /// What the operator calls it.
+    pub portal_name: String,
+    /// Where to connect.
+    pub portal: SocketAddr,
+    /// Interface to bind to; `None` where the portal is behind a gateway.
+    pub interface: Option<String>,
+    /// Target behind this portal.
+    pub target_name: String,
+    /// Portal group as discovery named it; the login decides.
+    pub portal_group: Option<Tpgt>,
+    /// This path's part of the session identity, stable over restarts and distinct from every other path's.
+    pub isid: Isid,
+}
+
+/// Everything a volume needs at birth.
+#[derive(Clone, Debug)]
+pub struct VolumeConfig {
+    /// Requests at most: tags are 0..depth.
+    pub depth: u16,
+    /// Buffer of link `l` for the volume's own small commands is `first_scratch + l`.
+    pub first_scratch: BufferId,
+    /// Length of a scratch buffer in bytes, at least 64 KiB.
+    pub scratch_len: u32,
+    /// Length of a tag's buffer in bytes.
+    pub io_len_max: u32,
+    /// Our iSCSI name.
+    pub initiator_name: String,
+    /// CHAP, or nothing.
+    pub credentials: Option<Credentials>,
+    /// Operational proposals.
+    pub offer: Offer,
+    /// The LUN.
+    pub lun: Lun,
+    /// What the probing login found; every path must match its identity.
+    pub description: Description,
+    /// All paths down.
+    pub no_path_retry: NoPathRetry,
+    /// Path choice.
+    pub policy: PolicyKind,
+    /// Seed of the jitter of backoffs.
+    pub seed: u64,
+}
+
+/// How to close a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CloseHow {
+    /// RST: bytes in the kernel's queue die with it.
+    Abort,
+    /// FIN, after a logout.
+    Orderly,
+}
+
+/// What the runtime must do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output {
+    /// Answer the block layer; nothing can touch the tag's buffer any more.
+    Complete {
+        /// Which request.
+        tag: Tag,
+        /// How it ended.
+        result: Result<(), IoError>,
+    },
+    /// Connect and report [`Volume::connected`] or [`Volume::lost`].
+    Connect {
+        /// Slot to use; free now.
+        link: LinkId,
+        /// Portal.
+        to: SocketAddr,
+        /// Interface to bind to: that of the path whose portal it is.
+        path: PathId,
+    },
+    /// Close and report [`Volume::lost`] when nothing can touch a buffer any more.
+    Close {
+        /// Which connection.
+        link: LinkId,
+        /// How.
+        how: CloseHow,
+    },
+    /// Something the operator may want to know. Bounded: the oldest are dropped and counted.
+    Note(Note),
+}
+
+/// State of a path, for display and JSON.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PathState {
+    /// Waiting for the next attempt.
+    Down {
+        /// Why, in one sentence.
+        why: String,
+        /// When the next attempt is made.
+        retry_at: Instant,
+    },
+    /// TCP connect under way.
+    Connecting,
+    /// Login under way.
+    LoggingIn,
+    /// Identity is being checked.
+    Verifying,
+    /// Carries IO.
+    Up,
+    /// Logged in and verified, but the target says this port does not serve the LUN now (ALUA).
+    Standby,
+    /// The connection is being closed.
+    Closing,
+    /// Not tried again until the operator acts; the sentence says why and what to do.
+    Refused {
+        /// The sentence.
+        why: String,
+    },
+}
+
+/// A write that was sent and not answered before its session was lost, and is not fenced yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnresolvedWrite {
+    /// First logical block.
+    pub lba: u64,
+    /// Number of logical blocks.
+    pub blocks: u32,
+    /// Identity of the session it was sent on.
+    pub isid: Isid,
+    /// Portal group of that session. A login in another group fences nothing, however equal the ISID.
+    pub portal_group: Option<Tpgt>,
+}
+
+/// One path for `status`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathStatus {
+    /// Which.
+    pub id: PathId,
+    /// As configured.
+    pub config: PathConfig,
+    /// Its state.
+    pub state: PathState,
+    /// Since when.
+    pub since: Instant,
+    /// Portal group named by the login.
+    pub portal_group: Option<Tpgt>,
+    /// Terms of the present session.
+    pub negotiated: Option<Negotiated>,
+    /// Commands in flight.
+    pub in_flight: u32,
+    /// Requests completed through this path.
+    pub completed: u64,
+    /// Payload bytes read through this path.
+    pub bytes_read: u64,
+    /// Payload bytes written through this path.
+    pub bytes_written: u64,
+    /// Times the path was lost after it was up.
+    pub losses: u64,
+    /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
+    pub round_trip_ns: Option<u64>,
+    /// How the dead session of this path would be fenced: a sentence for `status`.
+    pub fence: String,
+}
+
+/// A volume for `status`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VolumeStatus {
+    /// Who it is.
+    pub identity: Identity,
+    /// All paths.
+    pub paths: Vec<PathStatus>,
+    /// Requests accepted and not yet answered.
+    pub in_flight: u32,
+    /// Of these, how many wait for a path.
+    pub waiting: u32,
+    /// Writes whose answer waits for a fence.
+    pub held: u32,
+    /// Unresolved writes, bounded list.
+    pub unresolved: Vec<UnresolvedWrite>,
+    /// No path works since then.
+    pub all_paths_down_since: Option<Instant>,
+    /// Present setting.
+    pub no_path_retry: NoPathRetry,
+    /// Present setting.
+    pub policy: PolicyKind,
+    /// An earlier acknowledged write was lost by the target (deferred error); how often.
+    pub deferred_errors: u64,
+}

@@ -1,0 +1,317 @@
+//! The rule about unresolved writes. Everything else in this crate may be clever; this must be right.
+//!
+//! A write whose bytes were handed to the wire, and whose session died before the answer, is *unresolved*: a
+//! copy may sit in the dead connection, in the target's receive buffer or in its backend queue, and may reach
+//! the medium at any later time. Repeating it on another path is harmless, for it carries the same bytes. What
+//! must never happen is that the copy lands on top of something newer:
+//!
+//! ```text
+//!   path A   write "1" ----->|  silence, session lost         ...copy executes: "1" again, and "2" is gone
+//!   path B                       write "1" -> GOOD   write "2" -> GOOD
+//! ```
+//!
+//! Hence four sentences (SCHEDULING section 9, invariants 1, 2, 4 and 5):
+//! 1. An unresolved write is reported complete only when its retry succeeded **and** every session that may
+//!    hold a copy is proven dead. Retry and proof run side by side; the answer waits for both.
+//! 2. While an unresolved write is not proven dead, no *other* write, discard or zeroing that overlaps it is
+//!    sent, also when the submitter of the old one got an error long ago.
+//! 3. Reads and flushes wait for nothing: a flush covers writes that were answered, and those are settled.
+//! 4. The proof that a session is dead is a later session with the same ISID in the same portal group of the
+//!    same target, on which TEST UNIT READY came back GOOD and after it one ORDERED TEST UNIT READY as well.
+//!    The login ends the old session (RFC 7143, 6.3.5); the ordered command waits for what the old session
+//!    had already handed to the LUN, on targets whose login does not wait (PROTOCOL.md section 11).
+//!
+//! There is no timed hold here and no switch that weakens a sentence. The ledger below knows the sentences 1 to
+//! 3; the volume makes the proof, by the path's own return or by a login through a sibling portal.
+
+use iscsi_client::wire::{Isid, Tpgt};
+
+use crate::contract::UnresolvedWrite;
+
+/// Blocks that a command changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// First logical block.
+    pub lba: u64,
+    /// Number of logical blocks.
+    pub blocks: u32,
+}
+
+impl Extent {
+    fn overlaps(self, other: Extent) -> bool {
+        let end = |extent: Extent| extent.lba.saturating_add(u64::from(extent.blocks));
+        self.lba < end(other) && other.lba < end(self)
+    }
+}
+
+/// A session as the target tells sessions apart, within one target and one InitiatorName.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nexus {
+    /// Our half.
+    pub isid: Isid,
+    /// The target's half, as its login answer named it.
+    pub portal_group: Option<Tpgt>,
+}
+
+/// Serial number of a request, unique for the life of the volume (a tag is reused, this is not).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Serial(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    /// Its request is not answered yet.
+    Request(Serial),
+    /// Its request was failed, or belonged to an earlier run of the daemon.
+    Nobody,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Copy {
+    owner: Owner,
+    extent: Extent,
+    nexus: Nexus,
+}
+
+/// The ledger of unresolved writes: each entry is a copy that may still execute.
+#[derive(Debug)]
+pub struct Ledger {
+    copies: Vec<Copy>,
+    ownerless: usize,
+    ownerless_max: usize,
+}
+
+impl Ledger {
+    /// Room for `live` copies of requests not yet answered and `ownerless_max` of failed ones.
+    pub fn new(live: usize, ownerless_max: usize) -> Ledger {
+        Ledger {
+            copies: Vec::with_capacity(live + ownerless_max),
+            ownerless: 0,
+            ownerless_max,
+        }
+    }
+
+    /// The session of `nexus` died with a sent and unanswered write of this request.
+    pub fn record(&mut self, request: Serial, extent: Extent, nexus: Nexus) {
+        let copy = Copy {
+            owner: Owner::Request(request),
+            extent,
+            nexus,
+        };
+        // A request has one task at a time and leaves a copy on a session once at most before the next
+        // session of that nexus fences it.
+        assert!(
+            !self
+                .copies
+                .iter()
+                .any(|old| old.owner == copy.owner && old.nexus == nexus),
+            "a request left two copies on one session"
+        );
+        self.copies.push(copy);
+    }
+
+    /// Takes over a copy that an earlier run of the daemon left behind.
+    pub fn restore(&mut self, write: &UnresolvedWrite) {
+        self.copies.push(Copy {
+            owner: Owner::Nobody,
+            extent: Extent {
+                lba: write.lba,
+                blocks: write.blocks,
+            },
+            nexus: Nexus {
+                isid: write.isid,
+                portal_group: write.portal_group,
+            },
+        });
+        self.ownerless += 1;
+    }
+
+    /// Whether a copy of this request may still execute.
+    pub fn is_unresolved(&self, request: Serial) -> bool {
+        !self.copies.is_empty()
+            && self
+                .copies
+                .iter()
+                .any(|copy| copy.owner == Owner::Request(request))
+    }
+
+    /// Whether this request must not change `extent` now: a copy of another write may still land there.
+    pub fn forbids(&self, request: Serial, extent: Extent) -> bool {
+        !self.copies.is_empty()
+            && self
+                .copies
+                .iter()
+                .any(|copy| copy.owner != Owner::Request(request) && copy.extent.overlaps(extent))
+    }
+
+    /// The request is about to be failed: its copies stay, without an owner. `false` if there is no room to
+    /// remember one more; then the request must be held until the fence instead.
+    pub fn disown(&mut self, request: Serial) -> bool {
+        let owned = |copy: &&mut Copy| copy.owner == Owner::Request(request);
+        let count = self.copies.iter_mut().filter(owned).count();
+        if count > 0 && self.ownerless + count > self.ownerless_max {
+            return false;
+        }
+        for copy in self.copies.iter_mut().filter(owned) {
+            copy.owner = Owner::Nobody;
+        }
+        self.ownerless += count;
+        true
+    }
+
+    /// Every session of this nexus before the present one is proven dead. Returns how many copies died.
+    pub fn proven_dead(&mut self, nexus: Nexus) -> usize {
+        let before = self.copies.len();
+        self.copies.retain(|copy| copy.nexus != nexus);
+        self.ownerless = self
+            .copies
+            .iter()
+            .filter(|copy| copy.owner == Owner::Nobody)
+            .count();
+        before - self.copies.len()
+    }
+
+    /// As [`Ledger::disown`] at the end of the volume, when nothing is sent any more: without the bound.
+    pub fn disown_beyond_bound(&mut self, request: Serial) {
+        for copy in &mut self.copies {
+            if copy.owner == Owner::Request(request) {
+                copy.owner = Owner::Nobody;
+                self.ownerless += 1;
+            }
+        }
+    }
+
+    /// The nexuses with this ISID that need a proof, with repetitions.
+    pub fn owed_by(&self, isid: Isid) -> impl Iterator<Item = Nexus> + '_ {
+        self.copies
+            .iter()
+            .map(|copy| copy.nexus)
+            .filter(move |nexus| nexus.isid == isid)
+    }
+
+    /// Whether nothing is unresolved.
+    pub fn is_empty(&self) -> bool {
+        self.copies.is_empty()
+    }
+
+    /// For `status`, and for keeping over a restart.
+    pub fn unresolved(&self) -> impl Iterator<Item = UnresolvedWrite> + '_ {
+        self.copies.iter().map(|copy| UnresolvedWrite {
+            lba: copy.extent.lba,
+            blocks: copy.extent.blocks,
+            isid: copy.nexus.isid,
+            portal_group: copy.nexus.portal_group,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Nexus = Nexus {
+        isid: Isid([0x80, 0, 0, 0, 0, 1]),
+        portal_group: Some(Tpgt(1)),
+    };
+    const B: Nexus = Nexus {
+        isid: Isid([0x80, 0, 0, 0, 0, 2]),
+        portal_group: Some(Tpgt(1)),
+    };
+
+    fn extent(lba: u64, blocks: u32) -> Extent {
+        Extent { lba, blocks }
+    }
+
+    #[test]
+    fn overlap_is_half_open() {
+        let table = [
+            ((8, 8), (0, 8), false),
+            ((8, 8), (0, 9), true),
+            ((8, 8), (15, 1), true),
+            ((8, 8), (16, 1), false),
+            ((8, 8), (10, 2), true),
+            ((0, 100), (10, 2), true),
+            ((u64::MAX - 1, 8), (u64::MAX - 3, 3), true),
+        ];
+        for ((a, n), (b, m), overlaps) in table {
+            assert_eq!(
+                extent(a, n).overlaps(extent(b, m)),
+                overlaps,
+                "{a}+{n} {b}+{m}"
+            );
+            assert_eq!(extent(b, m).overlaps(extent(a, n)), overlaps);
+        }
+    }
+
+    #[test]
+    fn only_its_own_retry_may_touch_an_unresolved_extent() {
+        let mut ledger = Ledger::new(8, 8);
+        ledger.record(Serial(1), extent(8, 8), A);
+        assert!(ledger.is_unresolved(Serial(1)));
+        assert!(!ledger.forbids(Serial(1), extent(8, 8)));
+        assert!(ledger.forbids(Serial(2), extent(15, 1)));
+        assert!(!ledger.forbids(Serial(2), extent(16, 1)));
+    }
+
+    #[test]
+    fn every_session_that_may_hold_a_copy_must_be_dead() {
+        let mut ledger = Ledger::new(8, 8);
+        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(1), extent(8, 8), B);
+        assert_eq!(ledger.proven_dead(A), 1);
+        assert!(ledger.is_unresolved(Serial(1)));
+        assert!(ledger.forbids(Serial(2), extent(8, 1)));
+        assert_eq!(ledger.proven_dead(B), 1);
+        assert!(!ledger.is_unresolved(Serial(1)));
+        assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn the_same_isid_in_another_portal_group_proves_nothing() {
+        let mut ledger = Ledger::new(8, 8);
+        ledger.record(Serial(1), extent(8, 8), A);
+        let elsewhere = Nexus {
+            portal_group: Some(Tpgt(2)),
+            ..A
+        };
+        assert_eq!(ledger.proven_dead(elsewhere), 0);
+        assert_eq!(ledger.owed_by(A.isid).next(), Some(A));
+        assert_eq!(ledger.owed_by(B.isid).next(), None);
+    }
+
+    #[test]
+    fn a_failed_write_still_blocks_its_extent_even_for_its_tag_s_next_request() {
+        let mut ledger = Ledger::new(8, 1);
+        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(2), extent(32, 8), A);
+        assert!(ledger.disown(Serial(1)));
+        assert!(
+            ledger.forbids(Serial(1), extent(8, 1)),
+            "the serial has no claim any more"
+        );
+        assert!(ledger.forbids(Serial(3), extent(8, 1)));
+        assert!(
+            !ledger.disown(Serial(2)),
+            "no room to remember: it must be held"
+        );
+        assert!(ledger.disown(Serial(4)), "nothing of it is unresolved");
+        assert_eq!(ledger.proven_dead(A), 2);
+        ledger.record(Serial(5), extent(0, 1), B);
+        assert!(ledger.disown(Serial(5)), "the proof made room");
+    }
+
+    #[test]
+    fn copies_of_an_earlier_run_block_too() {
+        let mut ledger = Ledger::new(8, 8);
+        let write = UnresolvedWrite {
+            lba: 100,
+            blocks: 4,
+            isid: A.isid,
+            portal_group: A.portal_group,
+        };
+        ledger.restore(&write);
+        assert!(ledger.forbids(Serial(1), extent(103, 1)));
+        assert_eq!(ledger.unresolved().collect::<Vec<_>>(), [write]);
+        assert_eq!(ledger.proven_dead(A), 1);
+        assert!(!ledger.forbids(Serial(1), extent(103, 1)));
+    }
+}

@@ -1,0 +1,221 @@
+//! What the operator may want to know. A bounded list: the oldest are dropped and counted, so that a storm of
+//! events costs neither memory nor the event that explains it.
+
+use core::fmt;
+use std::collections::VecDeque;
+
+use iscsi_client::wire::Tpgt;
+
+use crate::contract::{PathId, PathState};
+
+/// Most notes kept until the runtime takes them.
+const NOTES_MAX: usize = 128;
+
+/// Something the operator may want to know; `Display` is a sentence without the volume's name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A path changed its state.
+    PathState {
+        /// Which path.
+        path: PathId,
+        /// Its new state.
+        state: PathState,
+    },
+    /// The target moved a path for good; the configuration should follow.
+    MovedPermanently {
+        /// Which path.
+        path: PathId,
+        /// `host:port` as the target sent it.
+        address: String,
+    },
+    /// A dead session is about to be fenced.
+    FenceStarted {
+        /// The path whose session died.
+        path: PathId,
+        /// The path through whose portal the login goes.
+        via: PathId,
+    },
+    /// A dead session is proven dead.
+    Fenced {
+        /// The path whose session died.
+        path: PathId,
+        /// Unresolved writes that are resolved by it.
+        resolved: u32,
+    },
+    /// A fence login did not come to its end; it is tried again.
+    FenceFailed {
+        /// The path whose session died.
+        path: PathId,
+        /// Why, in one sentence.
+        why: String,
+    },
+    /// The login landed in another portal group than the dead session: it proves nothing about that.
+    OtherPortalGroup {
+        /// Which path.
+        path: PathId,
+        /// Where the dead session was.
+        expected: Option<Tpgt>,
+        /// Where the login landed.
+        found: Option<Tpgt>,
+    },
+    /// A write that was acknowledged is lost on the target; the next flush fails.
+    EarlierWriteLost {
+        /// Path on which the target said so.
+        path: PathId,
+    },
+    /// A write cache was switched on behind the announced write-through; from now on every write is forced.
+    WriteCacheOn,
+    /// The LUN has another size than the block device.
+    CapacityChanged {
+        /// Blocks of the block device.
+        attached: u64,
+        /// Blocks that the target reports.
+        reported: u64,
+    },
+    /// The thin pool behind the LUN fills up.
+    ThinThreshold,
+    /// A reservation or registration of ours was taken away.
+    ReservationLost,
+    /// A command did not come back in time and is being aborted.
+    CommandTimeout {
+        /// Path it was sent on.
+        path: PathId,
+    },
+    /// Requests were failed because no path works.
+    NoPath {
+        /// How many.
+        failed: u32,
+    },
+    /// WRITE SAME is refused by the target; zeroing goes by plain writes.
+    WriteSameRefused,
+    /// UNMAP is refused by the target.
+    UnmapRefused,
+    /// Older notes were dropped.
+    Dropped {
+        /// How many.
+        count: u64,
+    },
+}
+
+fn name(path: PathId) -> String {
+    format!("path {}", path.0)
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::PathState { path, state } => write!(f, "{}: {state}", name(*path)),
+            Note::MovedPermanently { path, address } => write!(
+                f,
+                "{}: the target moved to {address} for good; attach by that portal next time",
+                name(*path)
+            ),
+            Note::FenceStarted { path, via } => write!(
+                f,
+                "{}: writes are unresolved; fencing its dead session through the portal of {}",
+                name(*path),
+                name(*via)
+            ),
+            Note::Fenced { path, resolved } => write!(
+                f,
+                "{}: its dead session is fenced, {resolved} unresolved writes are resolved",
+                name(*path)
+            ),
+            Note::FenceFailed { path, why } => {
+                write!(f, "{}: fencing its dead session failed: {why}", name(*path))
+            }
+            Note::OtherPortalGroup {
+                path,
+                expected,
+                found,
+            } => {
+                let tag = |tag: &Option<Tpgt>| match tag {
+                    Some(tag) => format!("portal group {}", tag.0),
+                    None => "no portal group".to_owned(),
+                };
+                write!(
+                    f,
+                    "{}: the login landed in {}, its dead session was in {}: its writes stay unresolved",
+                    name(*path),
+                    tag(found),
+                    tag(expected)
+                )
+            }
+            Note::EarlierWriteLost { path } => write!(
+                f,
+                "{}: the target lost a write that it had acknowledged; the next flush fails",
+                name(*path)
+            ),
+            Note::WriteCacheOn => f.write_str(
+                "the target's write cache was switched on although the device was announced without one; \
+                 every write is forced to the medium until the next attach",
+            ),
+            Note::CapacityChanged { attached, reported } => write!(
+                f,
+                "the target reports {reported} blocks, the device has {attached}; attach again to resize"
+            ),
+            Note::ThinThreshold => {
+                f.write_str("the target's thin pool reached its threshold; add space before it is full")
+            }
+            Note::ReservationLost => {
+                f.write_str("the target released or preempted a reservation or registration of ours")
+            }
+            Note::CommandTimeout { path } => write!(
+                f,
+                "{}: a command was not answered in time and is being aborted",
+                name(*path)
+            ),
+            Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),
+            Note::WriteSameRefused => {
+                f.write_str("the target refuses WRITE SAME(16); zeroing goes by plain writes")
+            }
+            Note::UnmapRefused => f.write_str("the target refuses UNMAP; discards fail from now on"),
+            Note::Dropped { count } => write!(f, "{count} older messages were dropped"),
+        }
+    }
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    list: VecDeque<Note>,
+    dropped: u64,
+}
+
+impl Notes {
+    pub(crate) fn push(&mut self, note: Note) {
+        if self.list.len() == NOTES_MAX {
+            self.list.pop_front();
+            self.dropped += 1;
+        }
+        self.list.push_back(note);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Note> {
+        if self.dropped > 0 {
+            let count = core::mem::take(&mut self.dropped);
+            return Some(Note::Dropped { count });
+        }
+        self.list.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_bounded_and_counted() {
+        let mut notes = Notes::default();
+        for failed in 0..NOTES_MAX as u32 + 3 {
+            notes.push(Note::NoPath { failed });
+        }
+        assert_eq!(notes.pop(), Some(Note::Dropped { count: 3 }));
+        assert_eq!(notes.pop(), Some(Note::NoPath { failed: 3 }));
+        let mut left = 0;
+        while notes.pop().is_some() {
+            left += 1;
+        }
+        assert_eq!(left, NOTES_MAX - 1);
+    }
+}

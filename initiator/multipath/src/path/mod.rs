@@ -1,0 +1,346 @@
+//! One path: its states, what it remembers over reconnects, and what its session is used for.
+//!
+//! ```text
+//!            connect      connected       login done      checks pass
+//!   Down ------------> Connecting ----> LoggingIn -----> Verifying -----> Up <---> Standby
+//!    ^  backoff            |  |             |                |            |           |
+//!    |                     |  +-> Parked ---+ (a fence of the same group is logging in) |
+//!    |                     v                v                v            v           v
+//!    +----- lost -------- Closing <--------- anything goes wrong --------- Leaving <---+
+//!                            |                                            (asked to log out)
+//!                            +--> Refused: not tried again until the operator acts
+//! ```
+//!
+//! The order of events and their effect on requests is the volume's; nothing here waits, sends or decides about
+//! a write.
+
+pub(crate) mod backoff;
+pub(crate) mod check;
+pub(crate) mod contest;
+pub(crate) mod depth;
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use iscsi_client::login::Negotiated;
+use iscsi_client::session::{Handle, Session};
+use iscsi_client::time::Instant;
+use iscsi_client::wire::Tpgt;
+
+use crate::contract::{PathConfig, PathState, Tag};
+use crate::fence::Nexus;
+use crate::operation::Fill;
+use crate::policy::AccessClass;
+use backoff::Backoff;
+use check::Check;
+use contest::Contest;
+use depth::Depth;
+
+/// TCP connect; a portal on a storage network answers in milliseconds or not at all.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A login that ends no unresolved session.
+pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A login that must wait for the backend commands of the session it ends (LIO waits for them without limit).
+pub(crate) const FENCE_LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// A command of an examination.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Port groups are read again after so long.
+pub(crate) const GROUPS_INTERVAL: Duration = Duration::from_secs(60);
+/// A path in standby is asked again after so long.
+pub(crate) const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+/// A session that was up for so long was a good one: the next reconnect starts at the shortest backoff.
+pub(crate) const GOOD_LIFE: Duration = Duration::from_secs(5);
+/// Redirects followed for one login.
+pub(crate) const HOPS_MAX: u8 = 4;
+
+/// An examination on a session, and the command of it that is out.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    pub(crate) check: Check,
+    pub(crate) out: Option<Sent>,
+    /// Something changed while it was under way: once more, so much.
+    pub(crate) again: Option<check::Extent>,
+}
+
+/// A command of the volume's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) handle: Handle,
+    pub(crate) at: Instant,
+}
+
+impl Examination {
+    pub(crate) fn new(check: Check) -> Examination {
+        Examination {
+            check,
+            out: None,
+            again: None,
+        }
+    }
+
+    /// Without an answer until then, the session is given up.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.out.map(|sent| sent.at + CHECK_TIMEOUT)
+    }
+}
+
+/// What follows when the connection is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// Another attempt after the backoff, and not before this pause.
+    Retry { why: String, pause: Duration },
+    /// The LUN is not there: as [`After::Retry`], but a permanent loss while it lasts.
+    Gone { why: String },
+    /// Another attempt at once, at this address.
+    Connect(SocketAddr),
+    /// No other attempt.
+    Refuse { why: String },
+    /// The volume ends.
+    Stop,
+}
+
+/// Where a path is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// No connection.
+    Down {
+        why: String,
+        retry_at: Instant,
+        /// The last answer was that the LUN is not there.
+        gone: bool,
+    },
+    /// TCP connect under way.
+    Connecting { deadline: Instant },
+    /// Connected; the login waits until a fence of the same portal group has ended.
+    Parked { entropy: [u8; 32] },
+    /// Login under way.
+    LoggingIn,
+    /// No new IO until the examination is over. `returning`: the path carried IO on this session before.
+    Verifying {
+        examination: Box<Examination>,
+        returning: bool,
+    },
+    /// Carries IO.
+    Up {
+        examination: Option<Box<Examination>>,
+        access: AccessClass,
+        since: Instant,
+        groups_at: Instant,
+    },
+    /// Verified or at least answered, but the port does not serve the LUN now.
+    Standby {
+        examination: Option<Box<Examination>>,
+        poll_at: Instant,
+    },
+    /// No new IO; logs out when idle, and is closed at the deadline.
+    Leaving { deadline: Instant },
+    /// Close was ordered; nothing is over until the runtime reports the link lost.
+    Closing { after: After },
+    /// Not tried again.
+    Refused { why: String },
+}
+
+/// Counters for `status`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tallies {
+    pub(crate) completed: u64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_written: u64,
+    pub(crate) losses: u64,
+    pub(crate) round_trip_ns: Option<u64>,
+}
+
+/// A path of a volume.
+#[derive(Debug)]
+pub(crate) struct Path {
+    pub(crate) config: PathConfig,
+    pub(crate) phase: Phase,
+    pub(crate) since: Instant,
+    pub(crate) session: Option<Session>,
+    /// Where the present or next connection goes: the portal, or where a redirect points.
+    pub(crate) to: SocketAddr,
+    pub(crate) hops: u8,
+    /// Old targets: offer only MD5 from now on.
+    pub(crate) md5_only: bool,
+    pub(crate) backoff: Backoff,
+    pub(crate) contest: Contest,
+    pub(crate) depth: Depth,
+    /// Portal group of the last login.
+    pub(crate) portal_group: Option<Tpgt>,
+    /// Group of the port within the LUN's target port groups.
+    pub(crate) target_port_group: Option<u16>,
+    /// It was verified as this volume's at least once.
+    pub(crate) verified: bool,
+    /// Buffers to fill before the next send: tag, generation of its command, with what.
+    pub(crate) fills: Vec<(Tag, u16, Fill)>,
+    pub(crate) tallies: Tallies,
+}
+
+impl Path {
+    pub(crate) fn new(now: Instant, config: PathConfig, depth: u16) -> Path {
+        Path {
+            to: config.portal,
+            phase: Phase::Down {
+                why: "not tried yet".to_owned(),
+                retry_at: now,
+                gone: false,
+            },
+            since: now,
+            session: None,
+            hops: 0,
+            md5_only: false,
+            backoff: Backoff::RECONNECT,
+            contest: Contest::default(),
+            depth: Depth::default(),
+            portal_group: config.portal_group,
+            target_port_group: None,
+            verified: false,
+            fills: Vec::with_capacity(usize::from(depth)),
+            tallies: Tallies::default(),
+            config,
+        }
+    }
+
+    /// The session as the target names it, once the login has named the portal group.
+    pub(crate) fn nexus(&self) -> Nexus {
+        Nexus {
+            isid: self.config.isid,
+            portal_group: self.portal_group,
+        }
+    }
+
+    /// Whether its session is established and not ending.
+    pub(crate) fn is_established(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Verifying { .. } | Phase::Up { .. } | Phase::Standby { .. }
+        )
+    }
+
+    /// The phase is about to change: a session that was up for long enough was a good one.
+    pub(crate) fn leave_phase(&mut self, now: Instant) {
+        if let Phase::Up { since, .. } = self.phase
+            && now.since(since) >= GOOD_LIFE
+        {
+            self.backoff.reset();
+        }
+    }
+
+    /// Whether it carries IO now, or did on this very session and is only being asked again.
+    pub(crate) fn is_usable(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Up { .. }
+                | Phase::Verifying {
+                    returning: true,
+                    ..
+                }
+        )
+    }
+
+    /// Whether its last answer was that the LUN is not there, or is another one.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Refused { .. } | Phase::Down { gone: true, .. }
+        )
+    }
+
+    pub(crate) fn examination(&mut self) -> Option<&mut Examination> {
+        match &mut self.phase {
+            Phase::Verifying { examination, .. } => Some(examination),
+            Phase::Up { examination, .. } | Phase::Standby { examination, .. } => {
+                examination.as_deref_mut()
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn negotiated(&self) -> Option<&Negotiated> {
+        self.session.as_ref().and_then(Session::negotiated)
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.session.as_ref().map_or(0, Session::in_flight)
+    }
+
+    /// Whether a request may be sent on it now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.room() > 0 && self.depth.allows(session.in_flight()))
+    }
+
+    /// A small command came back after so long.
+    pub(crate) fn note_round_trip(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let best = self
+            .tallies
+            .round_trip_ns
+            .map_or(nanos, |best| best.min(nanos));
+        self.tallies.round_trip_ns = Some(best);
+    }
+
+    /// When it needs attention by itself, beside its session's own timers.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let examination = |examination: &Option<Box<Examination>>| {
+            examination
+                .as_ref()
+                .and_then(|examination| examination.deadline())
+        };
+        let earlier = |a: Option<Instant>, b: Instant| Some(a.map_or(b, |a| a.min(b)));
+        match &self.phase {
+            Phase::Down { retry_at, .. } => Some(*retry_at),
+            Phase::Connecting { deadline } | Phase::Leaving { deadline } => Some(*deadline),
+            Phase::Verifying { examination, .. } => examination.deadline(),
+            Phase::Up {
+                examination: out,
+                groups_at,
+                ..
+            } => earlier(examination(out), *groups_at),
+            Phase::Standby {
+                examination: out,
+                poll_at,
+            } => earlier(examination(out), *poll_at),
+            Phase::Parked { .. }
+            | Phase::LoggingIn
+            | Phase::Closing { .. }
+            | Phase::Refused { .. } => None,
+        }
+    }
+
+    /// The phase as `status` shows it.
+    pub(crate) fn state(&self) -> PathState {
+        match &self.phase {
+            Phase::Down { why, retry_at, .. } => PathState::Down {
+                why: why.clone(),
+                retry_at: *retry_at,
+            },
+            Phase::Connecting { .. } => PathState::Connecting,
+            Phase::Parked { .. } | Phase::LoggingIn => PathState::LoggingIn,
+            Phase::Verifying { .. } => PathState::Verifying,
+            Phase::Up { .. } => PathState::Up,
+            Phase::Standby { .. } => PathState::Standby,
+            Phase::Leaving { .. } | Phase::Closing { .. } => PathState::Closing,
+            Phase::Refused { why } => PathState::Refused { why: why.clone() },
+        }
+    }
+}
+
+impl fmt::Display for PathState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PathState::Down { why, .. } => write!(f, "down: {why}"),
+            PathState::Connecting => f.write_str("connecting"),
+            PathState::LoggingIn => f.write_str("logging in"),
+            PathState::Verifying => f.write_str("verifying"),
+            PathState::Up => f.write_str("up"),
+            PathState::Standby => {
+                f.write_str("standby: the target port does not serve the LUN now")
+            }
+            PathState::Closing => f.write_str("closing"),
+            PathState::Refused { why } => write!(f, "refused: {why}"),
+        }
+    }
+}
