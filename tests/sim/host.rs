@@ -18,8 +18,8 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request,
-    Tag, Volume, VolumeConfig,
+    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
+    Volume, VolumeConfig,
 };
 
 use crate::plan::{self, Plan};
@@ -137,7 +137,11 @@ impl Host {
             self.turn();
             let mut wake = end;
             let dues = self.slots.values().flat_map(|slot| {
-                slot.sending.as_ref().map(|sending| sending.done).into_iter().chain(slot.over)
+                slot.sending
+                    .as_ref()
+                    .map(|sending| sending.done)
+                    .into_iter()
+                    .chain(slot.over)
             });
             for due in dues.chain(self.volume.poll_timeout()) {
                 wake = wake.min(due);
@@ -148,8 +152,16 @@ impl Host {
             let event = self.world.advance(wake);
             self.judge_effects();
             let now = self.world.now();
-            standing = if standing.0 == now { (now, standing.1 + 1) } else { (now, 0) };
-            assert!(standing.1 < STANDSTILL_MAX, "time stands still at {now:?}, woken for {wake:?}: {:#?}", self.volume.status());
+            standing = if standing.0 == now {
+                (now, standing.1 + 1)
+            } else {
+                (now, 0)
+            };
+            assert!(
+                standing.1 < STANDSTILL_MAX,
+                "time stands still at {now:?}, woken for {wake:?}: {:#?}",
+                self.volume.status()
+            );
             match event {
                 None => self.volume.handle_timeout(now),
                 Some(HostEvent::Connected(conn)) => {
@@ -186,7 +198,9 @@ impl Host {
     /// The living link of a connection.
     fn link_of(&self, conn: ConnId) -> Option<LinkId> {
         let mut slots = self.slots.iter();
-        slots.find(|(_, slot)| slot.conn == conn && slot.over.is_none()).map(|(link, _)| *link)
+        slots
+            .find(|(_, slot)| slot.conn == conn && slot.over.is_none())
+            .map(|(link, _)| *link)
     }
 
     fn end_link(&mut self, link: LinkId, now: Instant) {
@@ -226,7 +240,11 @@ impl Host {
         for link in &ended {
             let slot = self.slots.remove(link).expect("it was there");
             // The last moment at which the kernel may write: the place it was armed for gets garbage.
-            if let Want::Payload { buffer, offset, len } = slot.armed
+            if let Want::Payload {
+                buffer,
+                offset,
+                len,
+            } = slot.armed
                 && self.prng.percent(50)
             {
                 self.memory.write(buffer, offset, len).fill(0x66);
@@ -239,7 +257,10 @@ impl Host {
     fn finish_sends(&mut self, now: Instant) -> bool {
         let mut any = false;
         for slot in self.slots.values_mut() {
-            let due = slot.sending.as_ref().is_some_and(|sending| sending.done <= now);
+            let due = slot
+                .sending
+                .as_ref()
+                .is_some_and(|sending| sending.done <= now);
             if due && slot.over.is_none() {
                 let sending = slot.sending.take().expect("it is due");
                 self.world.send(slot.conn, &gather(&sending, &self.memory));
@@ -258,7 +279,8 @@ impl Host {
             let mut head = vec![0; 4096];
             let mut pieces = Vec::with_capacity(48);
             let mut out = Outgoing::new(&mut head, &mut pieces, SEND_MAX);
-            self.volume.poll_transmit(now, *link, &mut self.memory, &mut out);
+            self.volume
+                .poll_transmit(now, *link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
                 let done = now + Duration::from_micros(self.prng.below(40));
@@ -271,11 +293,18 @@ impl Host {
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.volume.want(link) {
-                Want::Payload { buffer, offset, len } if self.prng.percent(60) => {
+                Want::Payload {
+                    buffer,
+                    offset,
+                    len,
+                } if self.prng.percent(60) => {
                     let (piece, rest) = bytes.split_at(bytes.len().min(len as usize));
                     let len = piece.len() as u32;
-                    self.memory.write(buffer, offset, len).copy_from_slice(piece);
-                    self.volume.received_in_place(now, link, len, &mut self.memory);
+                    self.memory
+                        .write(buffer, offset, len)
+                        .copy_from_slice(piece);
+                    self.volume
+                        .received_in_place(now, link, len, &mut self.memory);
                     bytes = rest;
                 }
                 Want::Nothing => return,
@@ -292,7 +321,11 @@ impl Host {
             Output::Connect { link, to, path } => {
                 assert!(!self.slots.contains_key(&link), "{link:?} is not free");
                 let portal = self.plan.portal_of(to);
-                assert_eq!(usize::from(path.0), portal, "bound to the interface of the portal");
+                assert_eq!(
+                    usize::from(path.0),
+                    portal,
+                    "bound to the interface of the portal"
+                );
                 if usize::from(link.0) >= multipath::PATHS_MAX {
                     self.fence_logins += 1;
                 }
@@ -377,7 +410,10 @@ impl Host {
             self.next_request =
                 self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
             let buffer = self.memory.of(BufferId(tag.0));
-            assert!(*buffer == self.untouched, "{tag:?} was touched after its answer");
+            assert!(
+                *buffer == self.untouched,
+                "{tag:?} was touched after its answer"
+            );
             let most = u64::from(IO_LEN_MAX / self.plan.block_len).min(self.plan.region);
             let blocks = match self.prng.below(4) {
                 0 => self.prng.between(1, most),
@@ -390,7 +426,10 @@ impl Host {
                 1 => (self.judge.zero(lba, blocks), Operation::Discard),
                 2 => {
                     let may_unmap = self.prng.percent(50);
-                    (self.judge.zero(lba, blocks), Operation::WriteZeroes { may_unmap })
+                    (
+                        self.judge.zero(lba, blocks),
+                        Operation::WriteZeroes { may_unmap },
+                    )
                 }
                 3..=10 => (self.judge.read(lba, blocks), Operation::Read),
                 _ => {
@@ -433,7 +472,11 @@ fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
             Piece::Head { start, len } => {
                 bytes.extend(&sending.head[start as usize..][..len as usize]);
             }
-            Piece::Payload { buffer, offset, len } => bytes.extend(memory.read(buffer, offset, len)),
+            Piece::Payload {
+                buffer,
+                offset,
+                len,
+            } => bytes.extend(memory.read(buffer, offset, len)),
         }
     }
     bytes

@@ -35,10 +35,17 @@ fn run(seed: u64, trouble: Trouble) -> Host {
     host.run(end, Until::Quiet);
     let status = host.volume.status();
     let trace = host.world.trace();
-    assert_eq!(host.unanswered(), 0, "everything completes in peace: {status:#?} {trace:#?}");
+    assert_eq!(
+        host.unanswered(),
+        0,
+        "everything completes in peace: {status:#?} {trace:#?}"
+    );
     assert_eq!((status.in_flight, status.held, status.waiting), (0, 0, 0));
     assert_eq!(status.unresolved, [], "{trace:#?}");
-    assert!(status.paths.iter().all(|path| path.state == PathState::Up), "{status:#?} {trace:#?}");
+    assert!(
+        status.paths.iter().all(|path| path.state == PathState::Up),
+        "{status:#?} {trace:#?}"
+    );
     assert_eq!(host.world.target.violations(), [], "{trace:#?}");
     host
 }
@@ -64,7 +71,10 @@ fn commands_hang_and_come_back_late() {
     for seed in seeds(100) {
         fences += run(seed, Trouble::Backend).fence_logins;
     }
-    assert!(fences > 0 || std::env::var("SANBLK_SEED").is_ok(), "some session was fenced");
+    assert!(
+        fences > 0 || std::env::var("SANBLK_SEED").is_ok(),
+        "some session was fenced"
+    );
 }
 
 #[test]

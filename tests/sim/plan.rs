@@ -92,7 +92,11 @@ impl Plan {
                 NoPathRetry::For(Duration::from_secs(2)),
                 NoPathRetry::Fail,
             ]),
-            incidents: if trouble == Trouble::None { 0 } else { prng.between(1, 14) },
+            incidents: if trouble == Trouble::None {
+                0
+            } else {
+                prng.between(1, 14)
+            },
             duration: Duration::from_millis(prng.between(2_000, 15_000)),
         }
     }
@@ -102,12 +106,17 @@ impl Plan {
     }
 
     fn address(portal: usize) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 20, 5 + portal as u8, 254)), 3260)
+        SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::new(10, 20, 5 + portal as u8, 254)),
+            3260,
+        )
     }
 
     /// The portal at an address.
     pub fn portal_of(&self, address: SocketAddr) -> usize {
-        (0..self.paths).find(|portal| Plan::address(*portal) == address).expect("a known portal")
+        (0..self.paths)
+            .find(|portal| Plan::address(*portal) == address)
+            .expect("a known portal")
     }
 
     fn target(&self) -> TargetConfig {
@@ -138,7 +147,8 @@ impl Plan {
         let mut world = World::new(self.seed, self.target(), self.unit(), &links);
         let mut prng = Prng::new(!self.seed);
         for _ in 0..self.incidents {
-            let at = world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            let at =
+                world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
             self.plan_incident(&mut world, &mut prng, at);
         }
         world
@@ -181,7 +191,9 @@ impl Plan {
             4 | 5 => {
                 inject(Select::Writes, Fault::Park, prng.between(1, 4) as u32);
                 let soon = at + Duration::from_millis(prng.between(1, 300));
-                let cut = if prng.percent(50) { Incident::Reset(link) } else {
+                let cut = if prng.percent(50) {
+                    Incident::Reset(link)
+                } else {
                     Incident::Cut(link, Direction::ToInitiator)
                 };
                 world.schedule(soon, cut);
@@ -194,7 +206,11 @@ impl Plan {
                 inject(Select::Any, late, prng.between(1, 8) as u32);
             }
             7 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
-            8 => inject(Select::Any, Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])), 1),
+            8 => inject(
+                Select::Any,
+                Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
+                1,
+            ),
             _ => {
                 let down = Duration::from_millis(prng.between(0, 3_000));
                 world.schedule(at, Incident::Restart(down));
@@ -204,7 +220,12 @@ impl Plan {
 
     pub fn volume(&self) -> VolumeConfig {
         let unit = self.unit();
-        let naa: String = unit.identity.naa.iter().map(|byte| format!("{byte:02x}")).collect();
+        let naa: String = unit
+            .identity
+            .naa
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let preference = if self.digests {
             DigestPreference::PreferCrc32c
         } else {
