@@ -8,7 +8,7 @@ use multipath::identity::ProbeFailure;
 
 use crate::config::Config;
 use crate::connection::Place;
-use crate::daemon::attach::credentials;
+use crate::daemon::plan::credentials;
 use crate::discover::{Answer, Asker, ask_all, is_behind};
 use crate::failure::{Failure, Kind};
 use crate::layout::Layout;
@@ -18,7 +18,7 @@ use crate::report::{DiscoverReport, LunReport, PortalReport, TargetReport};
 use crate::together::together;
 use crate::{names, report};
 
-use super::{absolute, config_path, print, print_json, text};
+use super::{absolute, config_path, print, print_json, say, text};
 
 /// Targets whose LUNs are asked for, per portal.
 const TARGETS_MAX: usize = 16;
@@ -49,11 +49,17 @@ pub struct Arguments {
 pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
     let config = Config::read(&config_path(layout, arguments.config.clone())?)?;
     let chap_file = arguments.chap_file.clone().map(absolute).transpose()?;
-    let (initiator_name, _) = names::initiator_name(
+    let (initiator_name, source) = names::initiator_name(
         layout,
         arguments.initiator_name.as_deref(),
         config.initiator_name.as_deref(),
     )?;
+    if let names::Source::Generated(path) = source {
+        say(&format!(
+            "new initiator name {initiator_name}, kept in {}",
+            path.display()
+        ));
+    }
     let secret = |target: &str| {
         let file = chap_file.clone().or(config.settings(target).chap_file);
         credentials(file.as_deref(), &layout.chap(), target)

@@ -127,20 +127,17 @@ fn volume(volume: &VolumeReport) -> String {
         .map(|path| &path.fence)
         .find(|text| !text.is_empty())
     {
-        wrapped(
-            &mut text,
-            "  ",
-            &format!("fence: {fence}; writes held: {}", volume.held),
-        );
+        wrapped(&mut text, "  ", &format!("fence: {fence}"));
     }
     let waiting = match volume.waiting {
         0 => String::new(),
         n => format!("; {} wait for a path", count(n as usize, "request")),
     };
     let line = format!(
-        "policy {}, no path: {}{waiting}",
+        "policy {}, no path: {}; writes held: {}{waiting}",
         word(&volume.policy),
-        volume.no_path_retry
+        volume.no_path_retry,
+        volume.held
     );
     wrapped(&mut text, "  ", &line);
     if volume.unresolved > 0 {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use multipath::PathState;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::Reply;
 use crate::control::server::Progress;
@@ -69,7 +69,12 @@ pub async fn users(daemon: &Daemon, volume: &Volume) -> Vec<Opener> {
             users
         };
         // Reading all of /proc takes a while on a busy host; an open may wait for the disk.
-        let users = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        let looking = timeout(VISITORS_LIMIT, tokio::task::spawn_blocking(look));
+        let users = match looking.await {
+            Ok(users) => users.unwrap_or_default(),
+            // An open that does not return: the disk waits for a path, so somebody wrote to it.
+            Err(_) => return vec![Opener::Exclusive],
+        };
         let visitor = |user: &Opener| match user {
             Opener::Process { name, .. } => name.contains("udev"),
             Opener::Exclusive => true,

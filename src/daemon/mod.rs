@@ -3,7 +3,10 @@
 
 pub mod attach;
 pub mod detach;
+pub mod make;
 pub mod notify;
+mod picture;
+pub mod plan;
 pub mod start;
 pub mod survey;
 pub mod volume;

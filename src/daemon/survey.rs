@@ -329,7 +329,7 @@ pub fn other_portals(answers: &[Answer], target: &str) -> Vec<String> {
 /// What is unusual about how the portals are reached.
 pub fn remarks(answers: &[Answer]) -> Vec<String> {
     let mut remarks = Vec::new();
-    for (index, answer) in answers.iter().enumerate() {
+    for answer in answers {
         let Some(place) = &answer.place else {
             remarks.push(format!(
                 "{}: the name has no address now, so it is no path; attach again when it has one",
@@ -341,22 +341,6 @@ pub fn remarks(answers: &[Answer]) -> Vec<String> {
             remarks.push(format!(
                 "{} is reached through the gateway {gateway}, not over a network of its own",
                 answer.portal
-            ));
-        }
-        let Some(interface) = &place.interface else {
-            continue;
-        };
-        let shared = answers[..index].iter().find(|other| {
-            other
-                .place
-                .as_ref()
-                .is_some_and(|other| other.interface.as_ref() == Some(interface))
-        });
-        // Loopback is for tests; one cable is not.
-        if let Some(other) = shared.filter(|_| interface != "lo") {
-            remarks.push(format!(
-                "{} and {} share the interface {interface}: one cable carries both",
-                other.portal, answer.portal
             ));
         }
     }

@@ -14,7 +14,8 @@ const NOTES_MAX: usize = 128;
 /// Something the operator may want to know; `Display` is a sentence without the volume's name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Note {
-    /// A path changed its state.
+    /// A path came up, went down, stands by or is refused. Steps on the way, and attempts that fail for the same
+    /// reason as the last, are in `status` only.
     PathState {
         /// Which path.
         path: PathId,

@@ -17,7 +17,7 @@
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, verify, lose), `fencing` (who proves a dead session dead),
+//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
@@ -26,6 +26,7 @@ mod ending;
 mod fencing;
 mod paths;
 mod picture;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -160,7 +161,8 @@ impl Volume {
     }
 
     /// Takes note of writes that an earlier run of the daemon left unresolved: no overlapping write leaves until
-    /// their sessions are fenced.
+    /// their sessions are fenced. Called before the first [`Volume::add_path`]: a login that is already made
+    /// proves nothing about writes named later.
     pub fn restore_unresolved(&mut self, writes: &[UnresolvedWrite]) {
         for write in writes {
             self.ledger.restore(write);
@@ -436,10 +438,13 @@ impl Volume {
         }
         if before != after {
             path.since = now;
-            self.notes.push(Note::PathState {
-                path: id,
-                state: after,
-            });
+            if path.is_news(&after) {
+                path.noted = Some(after.clone());
+                self.notes.push(Note::PathState {
+                    path: id,
+                    state: after,
+                });
+            }
         }
         let service = if self.paths.iter().any(Path::is_usable) {
             Service::Usable

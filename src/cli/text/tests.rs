@@ -118,8 +118,8 @@ fn a_pulled_cable() {
         "/dev/ublkb0  36001405aabbccddeeff001122334455f  8.2 TiB  DEGRADED  1 of 2 paths\n\
          \x20 10.20.5.254  via eth1  up      3d   0.2 ms\n\
          \x20 10.20.6.254  via eth2  failed  12s  silent; retry in 3 s\n\
-         \x20 fence: session reinstatement, 3 ms; writes held: 0\n\
-         \x20 policy round-robin, no path: queue\n"
+         \x20 fence: session reinstatement, 3 ms\n\
+         \x20 policy round-robin, no path: queue; writes held: 0\n"
     );
 }
 

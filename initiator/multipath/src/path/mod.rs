@@ -175,6 +175,8 @@ pub(crate) struct Path {
     /// Buffers to fill before the next send: tag, generation of its command, with what.
     pub(crate) fills: Vec<(Tag, u16, Fill)>,
     pub(crate) tallies: Tallies,
+    /// What the operator was told last.
+    pub(crate) noted: Option<PathState>,
 }
 
 impl Path {
@@ -198,6 +200,7 @@ impl Path {
             verified: false,
             fills: Vec::with_capacity(usize::from(depth)),
             tallies: Tallies::default(),
+            noted: None,
             config,
         }
     }
@@ -216,6 +219,21 @@ impl Path {
             self.phase,
             Phase::Verifying { .. } | Phase::Up { .. } | Phase::Standby { .. }
         )
+    }
+
+    /// Whether the operator should hear of this state: not of each attempt that fails for the same reason.
+    pub(crate) fn is_news(&self, state: &PathState) -> bool {
+        match (state, &self.noted) {
+            (
+                PathState::Connecting
+                | PathState::LoggingIn
+                | PathState::Verifying
+                | PathState::Closing,
+                _,
+            ) => false,
+            (PathState::Down { why, .. }, Some(PathState::Down { why: told, .. })) => why != told,
+            (state, told) => Some(state) != told.as_ref(),
+        }
     }
 
     /// The phase is about to change: a session that was up for long enough was a good one.

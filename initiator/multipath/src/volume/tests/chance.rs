@@ -20,7 +20,7 @@ use crate::contract::*;
 
 /// Blocks that all requests fall into: few, so that they meet.
 const BLOCKS: u64 = 24;
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 80;
 const TURNS: u32 = 1500;
 
 struct Run {

@@ -38,6 +38,12 @@ fn queue_holds_for_ever_and_resends_in_order() {
     }
     host.pass(seconds(300));
     assert!(host.done.is_empty());
+    let told = host
+        .notes
+        .iter()
+        .filter(|note| matches!(note, Note::PathState { .. }))
+        .count();
+    assert!(told <= 8, "not one line per attempt: {:?}", host.notes);
     let status = host.volume.status();
     assert_eq!(status.waiting, 8);
     assert!(status.all_paths_down_since.is_some());

@@ -1,0 +1,226 @@
+//! What `status` shows of a volume: its queue's picture, in words that people and scripts know.
+
+use iscsi_client::login::Authentication;
+use multipath::{NoPathRetry, PathState, PathStatus, PolicyKind, VolumeStatus};
+
+use crate::host::{self, records};
+use crate::report::{Health, PathReport, PathWord, SessionReport, VolumeReport};
+
+use super::volume::Volume;
+
+impl Volume {
+    /// What `status` shows.
+    pub async fn report(&self) -> VolumeReport {
+        let identity = &self.description.identity;
+        let status = self.status().await;
+        let now = host::now();
+        let seconds = |since| now.since(since).as_secs();
+        let paths: Vec<PathReport> = status
+            .iter()
+            .flat_map(|status| &status.paths)
+            .map(path_report)
+            .collect();
+        let health = match &status {
+            Err(_) => Health::Stuck,
+            Ok(_) => health(&paths),
+        };
+        let mut notes = self.notes.borrow().clone();
+        notes.extend(shared_cables(&paths));
+        notes.extend(status.as_ref().err().map(|failure| failure.what.clone()));
+        let mut links = Vec::new();
+        if let Some(hex) = records::wwn(&identity.wwid) {
+            links.push(format!("/dev/disk/by-id/wwn-0x{hex}"));
+        }
+        links.push(format!(
+            "/dev/disk/by-id/sanblk-{}",
+            records::file_name(&identity.wwid)
+        ));
+        let status = status.ok();
+        let number = |pick: fn(&VolumeStatus) -> u64| status.as_ref().map_or(0, pick);
+        VolumeReport {
+            device: self.node(),
+            wwid: identity.wwid.clone(),
+            links,
+            serial: identity.serial.clone(),
+            vendor: identity.vendor.clone(),
+            product: identity.product.clone(),
+            size_bytes: identity.blocks.saturating_mul(identity.block_len.into()),
+            block_bytes: identity.block_len,
+            read_only: self.description.read_only,
+            target: self.target.clone(),
+            lun: self.lun.to_string(),
+            initiator_name: self.initiator_name.clone(),
+            health,
+            policy: status
+                .as_ref()
+                .map_or(PolicyKind::RoundRobin, |status| status.policy)
+                .into(),
+            no_path_retry: status
+                .as_ref()
+                .map_or(NoPathRetry::Queue, |status| status.no_path_retry)
+                .into(),
+            in_flight: status.as_ref().map_or(0, |status| status.in_flight),
+            waiting: status.as_ref().map_or(0, |status| status.waiting),
+            held: status.as_ref().map_or(0, |status| status.held),
+            unresolved: number(|status| status.unresolved.len() as u64),
+            deferred_errors: number(|status| status.deferred_errors),
+            no_path_seconds: status
+                .as_ref()
+                .and_then(|status| status.all_paths_down_since)
+                .map(seconds),
+            paths,
+            notes,
+        }
+    }
+}
+
+/// Paths that one cable carries: losing it loses both. Loopback is for tests.
+fn shared_cables(paths: &[PathReport]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (index, path) in paths.iter().enumerate() {
+        let Some(interface) = path.interface.as_ref().filter(|name| *name != "lo") else {
+            continue;
+        };
+        let shares = |other: &&PathReport| other.interface.as_ref() == Some(interface);
+        if let Some(other) = paths[..index].iter().find(shares) {
+            notes.push(format!(
+                "{} and {} share the interface {interface}: one cable carries both",
+                other.portal, path.portal
+            ));
+        }
+    }
+    notes
+}
+
+fn health(paths: &[PathReport]) -> Health {
+    let good = |path: &&PathReport| matches!(path.state, PathWord::Up | PathWord::Standby);
+    let up = paths
+        .iter()
+        .filter(|path| path.state == PathWord::Up)
+        .count();
+    match (up, paths.iter().filter(good).count() == paths.len()) {
+        (0, _) => Health::NoPath,
+        (_, true) => Health::Up,
+        (_, false) => Health::Degraded,
+    }
+}
+
+fn path_report(path: &PathStatus) -> PathReport {
+    let now = host::now();
+    let (state, reason, retry_ms) = match &path.state {
+        PathState::Up => (PathWord::Up, None, None),
+        PathState::Standby => (PathWord::Standby, None, None),
+        PathState::Down { why, retry_at } => {
+            let wait = retry_at.since(now).as_millis();
+            let wait = u64::try_from(wait).unwrap_or(u64::MAX);
+            (PathWord::Failed, Some(why.clone()), Some(wait))
+        }
+        PathState::Connecting => (PathWord::Connecting, None, None),
+        PathState::LoggingIn => (PathWord::Login, None, None),
+        PathState::Verifying => (PathWord::Checking, None, None),
+        PathState::Closing => (PathWord::Closing, None, None),
+        PathState::Refused { why } => (PathWord::Refused, Some(why.clone()), None),
+    };
+    PathReport {
+        portal: path.config.portal_name.clone(),
+        address: path.config.portal.to_string(),
+        interface: path.config.interface.clone(),
+        target: path.config.target_name.clone(),
+        portal_group: path
+            .portal_group
+            .or(path.config.portal_group)
+            .map(|tag| tag.0),
+        isid: path.config.isid.to_string(),
+        state,
+        seconds: now.since(path.since).as_secs(),
+        reason,
+        retry_ms,
+        round_trip_ns: path.round_trip_ns,
+        session: path.negotiated.as_ref().map(|terms| SessionReport {
+            header_digest: terms.header_digest,
+            data_digest: terms.data_digest,
+            authentication: match terms.authentication {
+                Authentication::None => "none".to_owned(),
+                Authentication::Chap(number) => format!("chap {}", algorithm(number)),
+                Authentication::MutualChap(number) => format!("mutual-chap {}", algorithm(number)),
+            },
+            max_send_data_segment_length: terms.max_send_data_segment_length,
+            max_recv_data_segment_length: terms.max_recv_data_segment_length,
+            max_burst_length: terms.max_burst_length,
+            first_burst_length: terms.first_burst_length,
+            max_outstanding_r2t: terms.max_outstanding_r2t,
+            initial_r2t: terms.initial_r2t,
+            immediate_data: terms.immediate_data,
+        }),
+        in_flight: path.in_flight,
+        completed: path.completed,
+        bytes_read: path.bytes_read,
+        bytes_written: path.bytes_written,
+        losses: path.losses,
+        fence: path.fence.clone(),
+    }
+}
+
+fn algorithm(number: u8) -> String {
+    match number {
+        5 => "md5".to_owned(),
+        6 => "sha1".to_owned(),
+        7 => "sha256".to_owned(),
+        8 => "sha3-256".to_owned(),
+        other => format!("algorithm {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(portal: &str, interface: Option<&str>, state: PathWord) -> PathReport {
+        PathReport {
+            portal: portal.into(),
+            address: String::new(),
+            interface: interface.map(str::to_owned),
+            target: String::new(),
+            portal_group: None,
+            isid: String::new(),
+            state,
+            seconds: 0,
+            reason: None,
+            retry_ms: None,
+            round_trip_ns: None,
+            session: None,
+            in_flight: 0,
+            completed: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+            losses: 0,
+            fence: String::new(),
+        }
+    }
+
+    #[test]
+    fn one_cable_for_two_paths_is_said() {
+        let on = |interfaces: [Option<&str>; 2]| {
+            let paths = interfaces.map(|interface| path("p", interface, PathWord::Up));
+            shared_cables(&paths).len()
+        };
+        assert_eq!(on([Some("eth1"), Some("eth1")]), 1);
+        assert_eq!(on([Some("eth1"), Some("eth2")]), 0);
+        assert_eq!(on([Some("lo"), Some("lo")]), 0);
+        assert_eq!(on([None, None]), 0);
+    }
+
+    #[test]
+    fn health_is_that_of_the_paths() {
+        let of = |states: &[PathWord]| {
+            let paths: Vec<_> = states.iter().map(|state| path("p", None, *state)).collect();
+            health(&paths)
+        };
+        assert_eq!(of(&[PathWord::Up, PathWord::Up]), Health::Up);
+        assert_eq!(of(&[PathWord::Up, PathWord::Standby]), Health::Up);
+        assert_eq!(of(&[PathWord::Up, PathWord::Failed]), Health::Degraded);
+        assert_eq!(of(&[PathWord::Up, PathWord::Refused]), Health::Degraded);
+        assert_eq!(of(&[PathWord::Connecting]), Health::NoPath);
+        assert_eq!(of(&[]), Health::NoPath);
+    }
+}
