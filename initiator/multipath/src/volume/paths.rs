@@ -14,6 +14,7 @@ use super::dispatch::request_of;
 use super::ending::Life;
 use super::{CloseHow, Link, Note, OWN_TASKS, Output, PathId, Volume};
 use crate::path::check::Extent;
+use crate::path::contest::{self, Ending};
 use crate::path::{
     After, CONNECT_TIMEOUT, FENCE_LOGIN_TIMEOUT, GROUPS_INTERVAL, HOPS_MAX, LOGIN_TIMEOUT, Phase,
     STANDBY_INTERVAL,
@@ -239,6 +240,7 @@ impl Volume {
     }
 
     pub(super) fn path_lost(&mut self, now: Instant, id: PathId, why: &str) {
+        let mut ending = Ending::Explained;
         // Answers that arrived before the loss count.
         if let Some(session) = &mut self.path_mut(id).session {
             session.connection_lost();
@@ -250,11 +252,17 @@ impl Volume {
             .and_then(Session::poll_event)
         {
             match event {
-                Event::Closed(closed) => self.lost_by_itself(now, id, &closed, why),
+                Event::Closed(closed) => {
+                    // Nobody here closed this connection.
+                    if !matches!(self.path(id).phase, Phase::Closing { .. }) {
+                        ending = Ending::ByPeer;
+                        self.lost_by_itself(now, id, &closed, why);
+                    }
+                }
                 event => self.path_event(now, id, event, None),
             }
         }
-        self.path_mut(id).contest.ended(now, false);
+        let contested = self.path_mut(id).contest.ended(now, ending);
         self.path_mut(id).fills.clear();
         if let Some(mut session) = self.path_mut(id).session.take() {
             for orphan in session.drain_orphans() {
@@ -269,29 +277,28 @@ impl Volume {
                 pause: Duration::ZERO,
             },
         };
+        let after = if contested { self.contested() } else { after };
         self.path_mut(id).depth = Default::default();
         self.follow(now, id, after);
     }
 
-    /// Nobody here closed this connection.
     fn lost_by_itself(&mut self, now: Instant, id: PathId, closed: &Closed, why: &str) {
-        if matches!(self.path(id).phase, Phase::Closing { .. }) {
-            return;
-        }
         let mut after = self.after(id, closed);
         if let After::Retry { why: sentence, .. } = &mut after {
             *sentence = format!("the connection was lost: {why}");
         }
-        if self.path_mut(id).contest.ended(now, true) {
-            after = After::Refuse {
-                why: format!(
-                    "the target ends this session again and again right after the login: \
-                     another host uses this InitiatorName ({}); give each host its own",
-                    self.config.initiator_name
-                ),
-            };
-        }
         self.set_phase(now, id, Phase::Closing { after });
+    }
+
+    fn contested(&self) -> After {
+        After::Retry {
+            why: format!(
+                "the target ends this session again and again soon after the login: probably \
+                 another host uses this InitiatorName ({}); give each host its own; tried once a minute",
+                self.config.initiator_name
+            ),
+            pause: contest::PAUSE,
+        }
     }
 
     fn follow(&mut self, now: Instant, id: PathId, after: After) {

@@ -193,24 +193,42 @@ fn a_capacity_that_grew_is_noted_and_one_that_shrank_refused() {
 }
 
 #[test]
-fn a_session_that_is_taken_away_again_and_again_is_given_up() {
+fn a_session_that_is_taken_away_again_and_again_is_tried_once_a_minute() {
     let mut host = two_paths(NoPathRetry::Queue);
     for _ in 0..5 {
         assert!(host.run(seconds(10), |host| host.is_up(0)));
         host.pass(seconds(1));
         host.reset(0);
     }
+    for _ in 0..3 {
+        host.pass(seconds(1));
+        let PathState::Down { why, retry_at } = host.state(0) else {
+            panic!("{:?}", host.state(0));
+        };
+        assert!(
+            why.contains("another host uses this InitiatorName"),
+            "{why}"
+        );
+        let pause = retry_at.since(host.world.now());
+        assert!(seconds(55) < pause && pause <= seconds(60), "{pause:?}");
+        assert!(host.is_up(1));
+        assert!(host.run(seconds(62), |host| host.is_up(0)));
+        // Longer than a short life: the other host took its minute, too.
+        host.pass(seconds(30));
+        host.reset(0);
+    }
     host.pass(seconds(1));
-    let PathState::Refused { why } = host.state(0) else {
-        panic!("{:?}", host.state(0));
-    };
-    assert!(
-        why.contains("another host uses this InitiatorName"),
-        "{why}"
-    );
-    assert!(host.is_up(1));
     host.volume.retry_now(host.world.now());
     host.all_up();
+}
+
+#[test]
+fn a_target_that_restarts_again_and_again_is_no_stranger() {
+    let mut host = two_paths(NoPathRetry::Queue);
+    for _ in 0..8 {
+        host.world.happen(Incident::Restart(seconds(1)));
+        assert!(host.run(seconds(12), |host| host.is_up(0) && host.is_up(1)));
+    }
 }
 
 #[test]

@@ -1,0 +1,505 @@
+//! A volume and the runtime around it, in the simulated world.
+//!
+//! It does what the real runtime may do, at its worst: a send reads its payload long after it was filled, a
+//! receive that was under way when its link was closed scribbles over the place it was armed for, and a buffer
+//! is reused the moment its request is answered. A volume that answers too early convicts itself.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use iscsi_client::memory::{BufferId, Memory};
+use iscsi_client::outgoing::{Outgoing, Piece};
+use iscsi_client::session::Want;
+use iscsi_client::time::Instant;
+use kit::check::{Judge, Outcome, RequestId};
+use kit::memory::Buffers;
+use kit::net::{Direction, Link};
+use kit::prng::Prng;
+use kit::target::ConnId;
+use kit::world::{HostEvent, World};
+use multipath::{
+    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
+    Volume, VolumeConfig,
+};
+
+use crate::plan::{self, Plan};
+
+/// Bytes of a tag's buffer.
+pub const IO_LEN_MAX: u32 = 128 << 10;
+/// Bytes of a scratch buffer.
+pub const SCRATCH_LEN: u32 = 64 << 10;
+/// What a buffer holds while nobody may touch it.
+const CANARY: u8 = 0xdb;
+/// Payload of one send.
+const SEND_MAX: usize = 64 << 10;
+
+/// Timers of one moment, each of which may set off one more.
+const TIMER_ROUNDS_MAX: u32 = 4;
+/// Turns at one moment, before it is a loop without end.
+const STANDSTILL_MAX: u32 = 20_000;
+
+/// A connection of the runtime.
+struct Slot {
+    conn: ConnId,
+    connected: bool,
+    /// A send under way: its bytes are read when it is done.
+    sending: Option<Sending>,
+    /// Where a receive was armed.
+    armed: Want,
+    /// The connection is over; the volume hears of it then.
+    over: Option<Instant>,
+}
+
+struct Sending {
+    head: Vec<u8>,
+    pieces: Vec<Piece>,
+    done: Instant,
+}
+
+/// A request in flight.
+struct Open {
+    id: RequestId,
+    operation: Operation,
+    len: usize,
+}
+
+/// When a run ends before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// When the first path is up; no requests are made.
+    Up,
+    /// Never; requests are made.
+    TheEnd,
+    /// When all requests are answered and all paths up; no new ones are made.
+    Quiet,
+}
+
+/// The host.
+pub struct Host {
+    pub world: World,
+    pub volume: Volume,
+    pub judge: Judge,
+    plan: Plan,
+    memory: Buffers,
+    slots: BTreeMap<LinkId, Slot>,
+    open: BTreeMap<Tag, Open>,
+    free: Vec<Tag>,
+    next_request: Instant,
+    /// A buffer full of canary.
+    untouched: Vec<u8>,
+    prng: Prng,
+    /// Requests answered with success and with an error.
+    pub succeeded: u64,
+    pub failed: BTreeMap<&'static str, u64>,
+    pub fence_logins: u64,
+}
+
+impl Host {
+    pub fn new(plan: Plan) -> Host {
+        let world = plan.world();
+        let mut prng = Prng::new(plan.seed.rotate_left(17));
+        let now = world.now();
+        let config: VolumeConfig = plan.volume();
+        let mut volume = Volume::new(now, config);
+        for path in plan.paths() {
+            volume.add_path(now, path).expect("room for a path");
+        }
+        // Tags first, then one scratch buffer per link, all of the larger length.
+        let buffers = usize::from(plan.depth) + multipath_links();
+        let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
+        for tag in 0..plan.depth {
+            memory.of(BufferId(tag)).fill(CANARY);
+        }
+        Host {
+            judge: Judge::new(plan.block_len, prng.next()),
+            volume,
+            memory,
+            slots: BTreeMap::new(),
+            open: BTreeMap::new(),
+            free: (0..plan.depth).map(Tag).collect(),
+            next_request: now,
+            untouched: vec![CANARY; IO_LEN_MAX.max(SCRATCH_LEN) as usize],
+            world,
+            prng,
+            plan,
+            succeeded: 0,
+            failed: BTreeMap::new(),
+            fence_logins: 0,
+        }
+    }
+
+    /// Lets time pass, at most until `end`.
+    pub fn run(&mut self, end: Instant, until: Until) {
+        let busy = until == Until::TheEnd;
+        let mut standing = (self.world.now(), 0);
+        while self.world.now() < end && !self.is_reached(until) {
+            if busy {
+                self.make_requests();
+            }
+            self.turn();
+            self.fire_timers();
+            let mut wake = end;
+            // A send that its connection did not outlive is never done.
+            let dues = self.slots.values().filter_map(|slot| {
+                slot.over
+                    .or_else(|| slot.sending.as_ref().map(|sending| sending.done))
+            });
+            for due in dues.chain(self.volume.poll_timeout()) {
+                wake = wake.min(due);
+            }
+            if busy && !self.free.is_empty() {
+                wake = wake.min(self.next_request);
+            }
+            let event = self.world.advance(wake);
+            self.judge_effects();
+            let now = self.world.now();
+            standing = if standing.0 == now {
+                (now, standing.1 + 1)
+            } else {
+                (now, 0)
+            };
+            assert!(
+                standing.1 < STANDSTILL_MAX,
+                "time stands still at {now:?}, woken for {wake:?}: {:#?}",
+                self.volume.status()
+            );
+            match event {
+                None => {}
+                Some(HostEvent::Connected(conn)) => {
+                    if let Some(link) = self.link_of(conn) {
+                        let entropy: [u8; 32] =
+                            self.prng.bytes(32).try_into().expect("thirty-two bytes");
+                        self.slots.get_mut(&link).expect("it has a slot").connected = true;
+                        self.volume.connected(now, link, entropy);
+                    }
+                }
+                Some(HostEvent::Received(conn, bytes)) => {
+                    if let Some(link) = self.link_of(conn) {
+                        self.receive(now, link, &bytes);
+                    }
+                }
+                Some(HostEvent::Lost(conn)) => {
+                    if let Some(link) = self.link_of(conn) {
+                        self.end_link(link, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_reached(&self, until: Until) -> bool {
+        let up = |path: &PathStatus| path.state == PathState::Up;
+        match until {
+            Until::TheEnd => false,
+            Until::Up => self.volume.status().paths.iter().any(up),
+            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+        }
+    }
+
+    /// The living link of a connection.
+    fn link_of(&self, conn: ConnId) -> Option<LinkId> {
+        let mut slots = self.slots.iter();
+        slots
+            .find(|(_, slot)| slot.conn == conn && slot.over.is_none())
+            .map(|(link, _)| *link)
+    }
+
+    fn end_link(&mut self, link: LinkId, now: Instant) {
+        let delay = Duration::from_micros(self.prng.below(300));
+        if let Some(slot) = self.slots.get_mut(&link) {
+            slot.over.get_or_insert(now + delay);
+        }
+    }
+
+    /// Fires what is due. A timer that stays due after that would keep the runtime's thread spinning.
+    fn fire_timers(&mut self) {
+        let now = self.world.now();
+        for _ in 0..TIMER_ROUNDS_MAX {
+            self.volume.handle_timeout(now);
+            self.turn();
+            if self.volume.poll_timeout().is_none_or(|at| at > now) {
+                return;
+            }
+        }
+        panic!(
+            "a timer stays due at {now:?}: {:?} {:#?}",
+            self.volume.poll_timeout(),
+            self.volume.status()
+        );
+    }
+
+    /// One turn of the runtime.
+    fn turn(&mut self) {
+        let now = self.world.now();
+        let mut again = true;
+        while again {
+            again = self.report_ends(now);
+            again |= self.finish_sends(now);
+            while let Some(output) = self.volume.poll_output() {
+                again = true;
+                self.perform(now, output);
+            }
+            again |= self.start_sends(now);
+        }
+        for (link, slot) in &mut self.slots {
+            if slot.over.is_none() {
+                slot.armed = self.volume.want(*link);
+            }
+        }
+    }
+
+    fn report_ends(&mut self, now: Instant) -> bool {
+        let ended: Vec<LinkId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.over.is_some_and(|over| over <= now))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in &ended {
+            let slot = self.slots.remove(link).expect("it was there");
+            // The last moment at which the kernel may write: the place it was armed for gets garbage.
+            if let Want::Payload {
+                buffer,
+                offset,
+                len,
+            } = slot.armed
+                && self.prng.percent(50)
+            {
+                self.memory.write(buffer, offset, len).fill(0x66);
+            }
+            self.volume.lost(now, *link, "connection lost");
+        }
+        !ended.is_empty()
+    }
+
+    fn finish_sends(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for slot in self.slots.values_mut() {
+            let due = slot
+                .sending
+                .as_ref()
+                .is_some_and(|sending| sending.done <= now);
+            if due && slot.over.is_none() {
+                let sending = slot.sending.take().expect("it is due");
+                self.world.send(slot.conn, &gather(&sending, &self.memory));
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn start_sends(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for (link, slot) in &mut self.slots {
+            if !slot.connected || slot.sending.is_some() || slot.over.is_some() {
+                continue;
+            }
+            let mut head = vec![0; 4096];
+            let mut pieces = Vec::with_capacity(48);
+            let mut out = Outgoing::new(&mut head, &mut pieces, SEND_MAX);
+            self.volume
+                .poll_transmit(now, *link, &mut self.memory, &mut out);
+            if !pieces.is_empty() {
+                any = true;
+                let done = now + Duration::from_micros(self.prng.below(40));
+                slot.sending = Some(Sending { head, pieces, done });
+            }
+        }
+        any
+    }
+
+    fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.volume.want(link) {
+                Want::Payload {
+                    buffer,
+                    offset,
+                    len,
+                } if self.prng.percent(60) => {
+                    let (piece, rest) = bytes.split_at(bytes.len().min(len as usize));
+                    let len = piece.len() as u32;
+                    self.memory
+                        .write(buffer, offset, len)
+                        .copy_from_slice(piece);
+                    self.volume
+                        .received_in_place(now, link, len, &mut self.memory);
+                    bytes = rest;
+                }
+                Want::Nothing => return,
+                _ => {
+                    self.volume.receive(now, link, bytes, &mut self.memory);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Instant, output: Output) {
+        match output {
+            Output::Connect { link, to, path } => {
+                assert!(!self.slots.contains_key(&link), "{link:?} is not free");
+                let portal = self.plan.portal_of(to);
+                assert_eq!(
+                    usize::from(path.0),
+                    portal,
+                    "bound to the interface of the portal"
+                );
+                if usize::from(link.0) >= multipath::PATHS_MAX {
+                    self.fence_logins += 1;
+                }
+                let slot = Slot {
+                    conn: self.world.connect(Link(portal), portal),
+                    connected: false,
+                    sending: None,
+                    armed: Want::Nothing,
+                    over: None,
+                };
+                self.slots.insert(link, slot);
+            }
+            Output::Close { link, how } => {
+                let Some(slot) = self.slots.get_mut(&link) else {
+                    panic!("{link:?} is closed and was never opened");
+                };
+                if slot.over.is_none() {
+                    // What was being sent may still get out.
+                    if let Some(sending) = slot.sending.take()
+                        && self.prng.percent(50)
+                    {
+                        self.world.send(slot.conn, &gather(&sending, &self.memory));
+                    }
+                    match how {
+                        CloseHow::Abort => self.world.close(slot.conn),
+                        CloseHow::Orderly => {
+                            self.world.net.finish(now, slot.conn, Direction::ToTarget);
+                        }
+                    }
+                }
+                self.end_link(link, now);
+            }
+            Output::Complete { tag, result } => self.complete(tag, result),
+            Output::Note(_) => {}
+        }
+    }
+
+    fn complete(&mut self, tag: Tag, result: Result<(), IoError>) {
+        let Some(open) = self.open.remove(&tag) else {
+            panic!("{tag:?} is answered and was not asked, or twice");
+        };
+        let outcome = match result {
+            Ok(()) => {
+                self.succeeded += 1;
+                Outcome::Done
+            }
+            Err(error) => {
+                let allowed = match error {
+                    IoError::Io => self.plan.no_path_retry != NoPathRetry::Queue,
+                    _ => false,
+                };
+                assert!(allowed, "{:?} failed with {error:?}", open.operation);
+                *self.failed.entry("EIO").or_default() += 1;
+                Outcome::Failed
+            }
+        };
+        let buffer = self.memory.of(BufferId(tag.0));
+        let data = match open.operation {
+            Operation::Read => &buffer[..open.len],
+            _ => &[],
+        };
+        if let Err(breach) = self.judge.end(open.id, outcome, data) {
+            panic!("{breach:?} at the end of {:?}", open.operation);
+        }
+        // From now on the buffer is somebody else's.
+        buffer.fill(CANARY);
+        self.free.push(tag);
+    }
+
+    fn judge_effects(&mut self) {
+        for effect in self.world.unit().take_effects() {
+            if let Err(breach) = self.judge.effect(&effect) {
+                panic!("{breach:?} by {:?}", effect.nexus);
+            }
+        }
+    }
+
+    fn make_requests(&mut self) {
+        let now = self.world.now();
+        while self.next_request <= now {
+            let Some(tag) = self.free.pop() else { return };
+            self.next_request =
+                self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
+            let buffer = self.memory.of(BufferId(tag.0));
+            assert!(
+                *buffer == self.untouched,
+                "{tag:?} was touched after its answer"
+            );
+            let most = u64::from(IO_LEN_MAX / self.plan.block_len).min(self.plan.region);
+            let blocks = match self.prng.below(4) {
+                0 => self.prng.between(1, most),
+                _ => self.prng.between(1, most.min(8)),
+            };
+            let lba = self.plan.first_lba + self.prng.below(self.plan.region - blocks + 1);
+            let len = (blocks * u64::from(self.plan.block_len)) as usize;
+            let (id, operation) = match self.prng.below(20) {
+                0 => (self.judge.other(), Operation::Flush),
+                1 => (self.judge.zero(lba, blocks), Operation::Discard),
+                2 => {
+                    let may_unmap = self.prng.percent(50);
+                    (
+                        self.judge.zero(lba, blocks),
+                        Operation::WriteZeroes { may_unmap },
+                    )
+                }
+                3..=10 => (self.judge.read(lba, blocks), Operation::Read),
+                _ => {
+                    let (id, data) = self.judge.write(lba, blocks);
+                    self.memory.of(BufferId(tag.0))[..len].copy_from_slice(&data);
+                    (id, Operation::Write)
+                }
+            };
+            let request = match operation {
+                Operation::Flush => Request {
+                    tag,
+                    operation,
+                    lba: 0,
+                    blocks: 0,
+                    fua: false,
+                },
+                _ => Request {
+                    tag,
+                    operation,
+                    lba,
+                    blocks: blocks as u32,
+                    fua: self.prng.percent(10),
+                },
+            };
+            self.open.insert(tag, Open { id, operation, len });
+            self.volume.submit(now, request);
+        }
+    }
+
+    /// Requests that have no answer yet.
+    pub fn unanswered(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in &sending.pieces {
+        match *piece {
+            Piece::Head { start, len } => {
+                bytes.extend(&sending.head[start as usize..][..len as usize]);
+            }
+            Piece::Payload {
+                buffer,
+                offset,
+                len,
+            } => bytes.extend(memory.read(buffer, offset, len)),
+        }
+    }
+    bytes
+}
+
+fn multipath_links() -> usize {
+    2 * multipath::PATHS_MAX
+}

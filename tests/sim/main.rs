@@ -1,0 +1,85 @@
+//! Can any schedule of faults break a promise of the volume?
+//!
+//! Each seed runs a random workload over one to three paths while links are cut, commands hang and the target
+//! restarts. Then the trouble ends and everything must complete. The judges: every block is a register, no
+//! write lands after its acknowledgement, every request is answered once, no buffer is touched after its answer,
+//! the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test --test sim` replays one seed.
+
+mod host;
+mod plan;
+
+use core::time::Duration;
+
+use host::{Host, Until};
+use kit::prng::{Replay, seeds};
+use multipath::PathState;
+use plan::{Plan, Trouble};
+
+/// How long the volume may take to recover after the last fault.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+fn run(seed: u64, trouble: Trouble) -> Host {
+    let plan = Plan::draw(seed, trouble);
+    let _replay = Replay(seed, format!("{plan:#?}"));
+    let duration = plan.duration;
+    let mut host = Host::new(plan);
+    // As the daemon does: the device starts when its first path is up.
+    let end = host.world.now() + RECOVERY;
+    host.run(end, Until::Up);
+    let end = host.world.now() + duration;
+    host.run(end, Until::TheEnd);
+    host.world.make_peace();
+    let end = host.world.now() + Duration::from_secs(2);
+    host.run(end, Until::TheEnd);
+    let end = host.world.now() + RECOVERY;
+    host.run(end, Until::Quiet);
+    let status = host.volume.status();
+    let trace = host.world.trace();
+    assert_eq!(
+        host.unanswered(),
+        0,
+        "everything completes in peace: {status:#?} {trace:#?}"
+    );
+    assert_eq!((status.in_flight, status.held, status.waiting), (0, 0, 0));
+    assert_eq!(status.unresolved, [], "{trace:#?}");
+    assert!(
+        status.paths.iter().all(|path| path.state == PathState::Up),
+        "{status:#?} {trace:#?}"
+    );
+    assert_eq!(host.world.target.violations(), [], "{trace:#?}");
+    host
+}
+
+#[test]
+fn a_quiet_world() {
+    for seed in seeds(20) {
+        let host = run(seed, Trouble::None);
+        assert!(host.succeeded > 20 && host.failed.is_empty());
+    }
+}
+
+#[test]
+fn links_come_and_go() {
+    for seed in seeds(100) {
+        run(seed, Trouble::Network);
+    }
+}
+
+#[test]
+fn commands_hang_and_come_back_late() {
+    let mut fences = 0;
+    for seed in seeds(100) {
+        fences += run(seed, Trouble::Backend).fence_logins;
+    }
+    assert!(
+        fences > 0 || std::env::var("SANBLK_SEED").is_ok(),
+        "some session was fenced"
+    );
+}
+
+#[test]
+fn everything_goes_wrong() {
+    for seed in seeds(100) {
+        run(seed, Trouble::Everything);
+    }
+}

@@ -1,0 +1,291 @@
+//! Everything that a seed draws before the first event: shape of target, paths, workload, and the trouble to come.
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+
+use iscsi_client::login::{DigestPreference, Offer};
+use iscsi_client::memory::BufferId;
+use iscsi_client::time::Instant;
+use iscsi_client::wire::{Isid, Tpgt};
+use kit::disk::{Code, Fault, Injection, LunConfig, Select};
+use kit::net::{Direction, Link, LinkConfig};
+use kit::prng::Prng;
+use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
+use kit::world::{Incident, LUN_0, World};
+use multipath::identity::UnmapLimits;
+use multipath::{Description, Identity, NoPathRetry, PathConfig, PolicyKind, VolumeConfig};
+
+use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
+
+/// Longest pause between two requests in microseconds.
+pub const THINK_US: u64 = 40_000;
+
+/// Which trouble a run may meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Nothing goes wrong.
+    None,
+    /// Links are cut, reset and healed.
+    Network,
+    /// The network's, and commands hang, are refused and come late.
+    Backend,
+    /// All that, and the target restarts.
+    Everything,
+}
+
+/// What a seed draws.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub trouble: Trouble,
+    pub paths: usize,
+    /// All portals in one portal group, or each in its own.
+    pub one_group: bool,
+    pub reinstatement: Reinstatement,
+    pub digests: bool,
+    pub limits: Limits,
+    pub block_len: u32,
+    pub depth: u16,
+    pub first_lba: u64,
+    /// Blocks that the workload uses: few, so that requests overlap.
+    pub region: u64,
+    pub policy: PolicyKind,
+    pub no_path_retry: NoPathRetry,
+    pub incidents: u64,
+    /// How long trouble lasts.
+    pub duration: Duration,
+}
+
+impl Plan {
+    pub fn draw(seed: u64, trouble: Trouble) -> Plan {
+        let mut prng = Prng::new(seed);
+        let burst = 8192 << prng.between(0, 5);
+        Plan {
+            seed,
+            trouble,
+            paths: prng.between(1, 3) as usize,
+            one_group: prng.percent(70),
+            reinstatement: prng.pick(&[
+                Reinstatement::AnswerAfterDrain,
+                Reinstatement::ReadAfterDrain,
+                Reinstatement::AnswerAtOnce,
+            ]),
+            digests: prng.percent(30),
+            limits: Limits {
+                max_recv_data_segment_length: Some(prng.pick(&[8192, 65_536, 262_144])),
+                max_burst_length: burst,
+                first_burst_length: prng.pick(&[8192, burst]),
+                max_outstanding_r2t: prng.between(1, 4) as u16,
+                initial_r2t: prng.percent(50),
+                immediate_data: prng.percent(80),
+                window: prng.pick(&[2, 8, 64]),
+                ..Limits::default()
+            },
+            block_len: prng.pick(&[512, 4096]),
+            depth: prng.between(2, 24) as u16,
+            first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
+            region: prng.between(4, 96),
+            policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
+            no_path_retry: prng.pick(&[
+                NoPathRetry::Queue,
+                NoPathRetry::Queue,
+                NoPathRetry::For(Duration::from_secs(2)),
+                NoPathRetry::Fail,
+            ]),
+            incidents: if trouble == Trouble::None {
+                0
+            } else {
+                prng.between(1, 14)
+            },
+            duration: Duration::from_millis(prng.between(2_000, 15_000)),
+        }
+    }
+
+    fn group(&self, portal: usize) -> Tpgt {
+        Tpgt(if self.one_group { 1 } else { 1 + portal as u16 })
+    }
+
+    fn address(portal: usize) -> SocketAddr {
+        SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::new(10, 20, 5 + portal as u8, 254)),
+            3260,
+        )
+    }
+
+    /// The portal at an address.
+    pub fn portal_of(&self, address: SocketAddr) -> usize {
+        (0..self.paths)
+            .find(|portal| Plan::address(*portal) == address)
+            .expect("a known portal")
+    }
+
+    fn target(&self) -> TargetConfig {
+        TargetConfig {
+            portals: (0..self.paths)
+                .map(|portal| Portal {
+                    address: Plan::address(portal).to_string(),
+                    group: self.group(portal),
+                })
+                .collect(),
+            limits: self.limits.clone(),
+            reinstatement: self.reinstatement,
+            ..TargetConfig::default()
+        }
+    }
+
+    fn unit(&self) -> LunConfig {
+        LunConfig {
+            block_size: self.block_len,
+            blocks: 1 << 34,
+            record_effects: true,
+            ..LunConfig::default()
+        }
+    }
+
+    pub fn world(&self) -> World {
+        let links = vec![LinkConfig::default(); self.paths];
+        let mut world = World::new(self.seed, self.target(), self.unit(), &links);
+        let mut prng = Prng::new(!self.seed);
+        for _ in 0..self.incidents {
+            let at =
+                world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            self.plan_incident(&mut world, &mut prng, at);
+        }
+        world
+    }
+
+    fn plan_incident(&self, world: &mut World, prng: &mut Prng, at: Instant) {
+        let link = Link(prng.below(self.paths as u64) as usize);
+        let later = at + Duration::from_millis(prng.between(1, 6_000));
+        let kinds = match self.trouble {
+            Trouble::None => return,
+            Trouble::Network => 4,
+            Trouble::Backend => 9,
+            Trouble::Everything => 10,
+        };
+        let mut inject = |select, fault, times| {
+            let injection = Injection {
+                nexus: None,
+                select,
+                fault,
+                times,
+            };
+            world.schedule(at, Incident::Inject(LUN_0, injection));
+        };
+        match prng.below(kinds) {
+            0 => {
+                world.schedule(at, Incident::Cut(link, Direction::ToTarget));
+                world.schedule(later, Incident::Heal(link));
+            }
+            1 => {
+                world.schedule(at, Incident::Cut(link, Direction::ToInitiator));
+                world.schedule(later, Incident::Heal(link));
+            }
+            2 => {
+                world.schedule(at, Incident::Cut(link, Direction::ToTarget));
+                world.schedule(at, Incident::Cut(link, Direction::ToInitiator));
+                world.schedule(later, Incident::Heal(link));
+            }
+            3 => world.schedule(at, Incident::Reset(link)),
+            // A write hangs in the backend, and its link goes: the making of a ghost.
+            4 | 5 => {
+                inject(Select::Writes, Fault::Park, prng.between(1, 4) as u32);
+                let soon = at + Duration::from_millis(prng.between(1, 300));
+                let cut = if prng.percent(50) {
+                    Incident::Reset(link)
+                } else {
+                    Incident::Cut(link, Direction::ToInitiator)
+                };
+                world.schedule(soon, cut);
+                world.schedule(later, Incident::Heal(link));
+                let end = at + Duration::from_millis(prng.between(1, 8_000));
+                world.schedule(end, Incident::ReleaseAll);
+            }
+            6 => {
+                let late = Fault::Delay(Duration::from_millis(prng.between(1, 2_000)));
+                inject(Select::Any, late, prng.between(1, 8) as u32);
+            }
+            7 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
+            8 => inject(
+                Select::Any,
+                Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
+                1,
+            ),
+            _ => {
+                let down = Duration::from_millis(prng.between(0, 3_000));
+                world.schedule(at, Incident::Restart(down));
+            }
+        }
+    }
+
+    pub fn volume(&self) -> VolumeConfig {
+        let unit = self.unit();
+        let naa: String = unit
+            .identity
+            .naa
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let preference = if self.digests {
+            DigestPreference::PreferCrc32c
+        } else {
+            DigestPreference::PreferNone
+        };
+        VolumeConfig {
+            depth: self.depth,
+            first_scratch: BufferId(self.depth),
+            scratch_len: SCRATCH_LEN,
+            io_len_max: IO_LEN_MAX,
+            initiator_name: "iqn.2026-01.test:host".into(),
+            credentials: None,
+            offer: Offer {
+                header_digest: preference,
+                data_digest: preference,
+                ..Offer::default()
+            },
+            lun: LUN_0,
+            description: Description {
+                identity: Identity {
+                    wwid: format!("3{naa}"),
+                    serial: unit.identity.serial.clone(),
+                    vendor: unit.identity.vendor.clone(),
+                    product: unit.identity.product.clone(),
+                    blocks: unit.blocks,
+                    block_len: unit.block_size,
+                },
+                physical_block_exponent: unit.physical_exponent,
+                max_transfer_blocks: Some(unit.max_transfer_blocks),
+                optimal_transfer_blocks: None,
+                optimal_granularity_blocks: None,
+                rotational: unit.rotational,
+                write_cache: unit.write_cache,
+                fua: true,
+                read_only: unit.read_only,
+                unmap: Some(UnmapLimits {
+                    max_blocks: unit.max_unmap_blocks,
+                    granularity_blocks: 1,
+                    alignment_blocks: 0,
+                }),
+                max_write_same_blocks: u32::try_from(unit.max_write_same_blocks).ok(),
+                write_same_unmaps: true,
+                target_port_group: Some(1),
+                alua: unit.alua,
+            },
+            no_path_retry: self.no_path_retry,
+            policy: self.policy,
+            seed: self.seed,
+        }
+    }
+
+    pub fn paths(&self) -> impl Iterator<Item = PathConfig> + '_ {
+        let target_name = TargetConfig::default().name;
+        (0..self.paths).map(move |portal| PathConfig {
+            portal_name: Plan::address(portal).to_string(),
+            portal: Plan::address(portal),
+            interface: Some(format!("vlan{portal}")),
+            target_name: target_name.clone(),
+            portal_group: Some(self.group(portal)),
+            isid: Isid([0x80, 0, 0, 7, 0, portal as u8]),
+        })
+    }
+}
