@@ -154,6 +154,8 @@ async fn grow(
             notes.push(remark);
         }
     }
+    // The operator may have mended what a path was refused for, and does not want to wait for a backoff.
+    volume.send(Mail::RetryNow)?;
     settle(&volume).await?;
     if let Some(policy) = request.settings.policy {
         volume.send(Mail::SetPolicy(policy.into()))?;
