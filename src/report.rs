@@ -130,7 +130,7 @@ pub struct PathReport {
     pub isid: String,
     /// State.
     pub state: PathWord,
-    /// Seconds in this state.
+    /// Seconds in this state; for a path that carries no IO, since it carried none.
     pub seconds: u64,
     /// Why, where it does not carry IO.
     pub reason: Option<String>,

@@ -184,7 +184,11 @@ fn paths_text(volume: &VolumeReport) -> String {
         Some(interface) => format!("via {interface}"),
         None => "routed".to_owned(),
     });
-    let states = column(|path| word(&path.state));
+    let states = column(|path| match path.state {
+        // A new attempt after a failure: to the operator the path has failed until it is up.
+        PathWord::Connecting if path.reason.is_some() => word(&PathWord::Failed),
+        state => word(&state),
+    });
     let spans = column(|path| span(path.seconds));
     let mut text = String::new();
     for (index, path) in volume.paths.iter().enumerate() {

@@ -121,6 +121,11 @@ fn path_report(path: &PathStatus) -> PathReport {
         PathState::Closing => (PathWord::Closing, None, None),
         PathState::Refused { why } => (PathWord::Refused, Some(why.clone()), None),
     };
+    // An attempt that is under way is no better news than the last one's failure.
+    let (reason, since) = match &path.trouble {
+        Some((why, since)) => (reason.or_else(|| Some(why.clone())), *since),
+        None => (reason, path.since),
+    };
     PathReport {
         portal: path.config.portal_name.clone(),
         address: path.config.portal.to_string(),
@@ -132,7 +137,7 @@ fn path_report(path: &PathStatus) -> PathReport {
             .map(|tag| tag.0),
         isid: path.config.isid.to_string(),
         state,
-        seconds: now.since(path.since).as_secs(),
+        seconds: now.since(since).as_secs(),
         reason,
         retry_ms,
         round_trip_ns: path.round_trip_ns,

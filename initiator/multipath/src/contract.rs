@@ -233,6 +233,8 @@ pub struct PathStatus {
     pub state: PathState,
     /// Since when.
     pub since: Instant,
+    /// Why it carries no IO, and since when: the last attempt's reason, also while the next one is under way.
+    pub trouble: Option<(String, Instant)>,
     /// Portal group named by the login.
     pub portal_group: Option<Tpgt>,
     /// Terms of the present session.

@@ -432,6 +432,7 @@ impl Volume {
         let was_usable = path.is_usable();
         path.leave_phase(now);
         path.phase = phase;
+        path.keep_trouble(now);
         let after = path.state();
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
             path.tallies.losses += 1;

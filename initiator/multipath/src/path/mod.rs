@@ -177,6 +177,8 @@ pub(crate) struct Path {
     pub(crate) tallies: Tallies,
     /// What the operator was told last.
     pub(crate) noted: Option<PathState>,
+    /// Why it carries no IO, and since when; kept over attempts that have not failed yet.
+    pub(crate) trouble: Option<(String, Instant)>,
 }
 
 impl Path {
@@ -201,6 +203,7 @@ impl Path {
             fills: Vec::with_capacity(usize::from(depth)),
             tallies: Tallies::default(),
             noted: None,
+            trouble: None,
             config,
         }
     }
@@ -242,6 +245,18 @@ impl Path {
             && now.since(since) >= GOOD_LIFE
         {
             self.backoff.reset();
+        }
+    }
+
+    /// The phase has changed: the latest reason counts, and the time since IO was carried.
+    pub(crate) fn keep_trouble(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::Down { why, .. } | Phase::Refused { why } => {
+                let since = self.trouble.take().map_or(now, |(_, since)| since);
+                self.trouble = Some((why.clone(), since));
+            }
+            Phase::Up { .. } | Phase::Standby { .. } => self.trouble = None,
+            _ => {}
         }
     }
 

@@ -31,6 +31,7 @@ impl Volume {
             config: path.config.clone(),
             state: path.state(),
             since: path.since,
+            trouble: path.trouble.clone(),
             portal_group: path.portal_group,
             negotiated: path.negotiated().cloned(),
             in_flight: path.in_flight(),
