@@ -94,8 +94,11 @@ impl NoPath {
 
     /// When [`NoPath::fate`] changes by itself.
     pub fn deadline(&self) -> Option<Instant> {
-        match (self.down_since, self.rule) {
-            (Some(since), NoPathRetry::For(limit)) if !self.enforced => Some(since + limit),
+        match (self.down_since, self.service, self.rule) {
+            // A unit that is gone fails requests before any limit is over.
+            (Some(since), Service::Down, NoPathRetry::For(limit)) if !self.enforced => {
+                Some(since + limit)
+            }
             _ => None,
         }
     }
@@ -149,5 +152,10 @@ mod tests {
         assert_eq!(no_path.fate(at(1)), Fate::Fail);
         no_path.observe(at(2), Service::Down);
         assert_eq!(no_path.fate(at(2)), Fate::Hold);
+        // No timer runs for it, least of all one that nothing could ever take back.
+        no_path.set_rule(NoPathRetry::For(Duration::from_secs(5)));
+        assert_eq!(no_path.deadline(), Some(at(5)));
+        no_path.observe(at(3), Service::Gone);
+        assert_eq!(no_path.deadline(), None);
     }
 }

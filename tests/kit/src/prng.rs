@@ -1,6 +1,7 @@
 //! The only source of chance: a small generator that a seed reproduces exactly (SplitMix64).
 //!
 //! Never seeded from a clock or the system: [`seeds`] counts from 1, or takes the one in `SANBLK_SEED`.
+//! `SANBLK_SEEDS` makes a run longer.
 
 /// A deterministic generator.
 #[derive(Clone, Debug)]
@@ -63,14 +64,22 @@ impl Prng {
     }
 }
 
-/// The seeds a test runs: 1 to `count`, or only the one that `SANBLK_SEED` names.
+/// The seeds a test runs: 1 to `count`, or to `SANBLK_SEEDS` if that is more, or only the one that `SANBLK_SEED` names.
 ///
 /// # Panics
-/// If `SANBLK_SEED` is set and not a number: a replay of the wrong seed would be worse.
+/// If one of these is set and not a number: a replay of the wrong seed would be worse.
 pub fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SANBLK_SEED") {
-        Ok(seed) => vec![seed.parse().expect("SANBLK_SEED is a decimal number")],
-        Err(_) => (1..=count).collect(),
+    if let Some(seed) = number("SANBLK_SEED") {
+        return vec![seed];
+    }
+    (1..=number("SANBLK_SEEDS").unwrap_or(0).max(count)).collect()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => panic!("{variable} is {text:?}, not a decimal number"),
     }
 }
 
