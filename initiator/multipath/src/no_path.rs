@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(no_path.fate(at(2)), Fate::Hold);
         // No timer runs for it, least of all one that nothing could ever take back.
         no_path.set_rule(NoPathRetry::For(Duration::from_secs(5)));
-        assert_eq!(no_path.deadline(), Some(at(6)));
+        assert_eq!(no_path.deadline(), Some(at(5)));
         no_path.observe(at(3), Service::Gone);
         assert_eq!(no_path.deadline(), None);
     }
