@@ -1,9 +1,10 @@
 # lab: boot=own time=3600
 # what: sanblk beside open-iscsi + dm-multipath round-robin on the same LUN, in one boot, in turns
-# Settings in /host/bench.env: ROUNDS, SECONDS_PER_ROW, CUT_SECONDS, RATE, SEED. Each measurement is one line
+# Settings in /host/bench.env: ROUNDS, SECONDS_PER_ROW, CUT_ROUNDS, CUT_SECONDS, RATE, SEED. Each measurement is one line
 # "@row {json}"; tests/lab/src/bench.rs makes the table.
 . /host/lib.sh
 . /host/bench.env
+RUNTIME=$SECONDS_PER_ROW
 cd /tmp || exit 1
 net_up
 target_up size=1G
@@ -47,7 +48,7 @@ row() {
     _row=$1 _stack=$2 _round=$3
     shift 3
     fio --direct=1 --ioengine=libaio --thread --randseed="$SEED" --norandommap --name=row --filename="$DEV" \
-        --size=100% --time_based --runtime="$SECONDS_PER_ROW" --output-format=json --output=row.json \
+        --size=100% --time_based --runtime="$RUNTIME" --output-format=json --output=row.json \
         --exec_prerun='cat /proc/stat' --exec_postrun='cat /proc/stat' "$@" >/tmp/fio.out 2>&1 ||
         { cat /tmp/fio.out row.json | head -30; fail "fio: $_row on $_stack"; }
     _busy=$(($(busy row.postrun.txt) - $(busy row.prerun.txt)))
@@ -91,10 +92,8 @@ for v in "kernel $(uname -r)" "$(fio --version)" "$(iscsiadm --version)" \
     echo "@version $v"
 done
 
-# The LUN is written once, so that reads find data.
-up kernel
-expect dd if=/dev/urandom of=$DEV bs=1M oflag=direct conv=fsync
-down kernel
+# The LUN is written once, so that reads find memory on the array's side instead of holes.
+expect dd if=/dev/zero of="$STORE/disk0.img" bs=1M count=1024 conv=notrunc
 
 round=1
 while [ $round -le "$ROUNDS" ]; do
@@ -127,9 +126,12 @@ while [ $round -le "$ROUNDS" ]; do
         for paths in one two; do
             if [ $paths = one ]; then up $stack 5; else up $stack; fi
             shape "$RATE"
+            # TCP takes a moment to fill a slow link.
+            RUNTIME=$((2 * SECONDS_PER_ROW))
             row "1m read qd8, $RATE, $paths" $stack $round --rw=read --bs=1m --iodepth=8
             row "1m write qd8, $RATE, $paths" $stack $round --rw=write --bs=1m --iodepth=8
             shape off
+            RUNTIME=$SECONDS_PER_ROW
             down $stack
         done
     done

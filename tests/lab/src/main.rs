@@ -73,7 +73,7 @@ enum Verb {
         #[arg(long, default_value_t = 2)]
         cut_rounds: u32,
         /// Rate of each link in the shaped part, in tc's words
-        #[arg(long, default_value = "100mbit")]
+        #[arg(long, default_value = "50mbit")]
         rate: String,
         /// fio's seed
         #[arg(long, default_value_t = 20_260_101)]
