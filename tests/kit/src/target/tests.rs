@@ -6,6 +6,8 @@ use iscsi_client::wire::{
     Bhs, DataIn, LoginResponse, ScsiCommand, ScsiResponse, TaskAttribute, padding,
 };
 
+use iscsi_client::wire::{CmdSn, LoginRequest, LoginStatus, Stage, Tsih};
+
 use super::*;
 use crate::disk::LunConfig;
 
