@@ -160,8 +160,8 @@ impl Plan {
         let kinds = match self.trouble {
             Trouble::None => return,
             Trouble::Network => 4,
-            Trouble::Backend => 9,
-            Trouble::Everything => 10,
+            Trouble::Backend => 10,
+            Trouble::Everything => 11,
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -172,7 +172,11 @@ impl Plan {
             };
             world.schedule(at, Incident::Inject(LUN_0, injection));
         };
-        match prng.below(kinds) {
+        let kind = prng.below(kinds);
+        if kind == 9 {
+            return self.plan_blackout(world, prng, at);
+        }
+        match kind {
             0 => {
                 world.schedule(at, Incident::Cut(link, Direction::ToTarget));
                 world.schedule(later, Incident::Heal(link));
@@ -216,6 +220,27 @@ impl Plan {
                 world.schedule(at, Incident::Restart(down));
             }
         }
+    }
+
+    /// Writes hang in the backend and every link goes. The links come back one by one, the writes when they like:
+    /// what was failed meanwhile must not land on what was written since.
+    fn plan_blackout(&self, world: &mut World, prng: &mut Prng, at: Instant) {
+        let injection = Injection {
+            nexus: None,
+            select: Select::Writes,
+            fault: Fault::Park,
+            times: prng.between(1, 6) as u32,
+        };
+        world.schedule(at, Incident::Inject(LUN_0, injection));
+        let dark = at + Duration::from_millis(prng.between(20, 300));
+        for link in (0..self.paths).map(Link) {
+            world.schedule(dark, Incident::Reset(link));
+            world.schedule(dark, Incident::Cut(link, Direction::ToTarget));
+            let light = dark + Duration::from_millis(prng.between(1, 4_000));
+            world.schedule(light, Incident::Heal(link));
+        }
+        let end = dark + Duration::from_millis(prng.between(1, 10_000));
+        world.schedule(end, Incident::ReleaseAll);
     }
 
     pub fn volume(&self) -> VolumeConfig {
