@@ -5,6 +5,8 @@ net_up
 SECRET=secret-of-the-host MUTUAL=secret-of-the-array
 chap_file() { # the file's text on standard input
     mkdir -p /etc/sanblk
+    # A new file: an old one would keep its mode.
+    rm -f /etc/sanblk/chap.toml
     (umask 077 && cat >/etc/sanblk/chap.toml)
 }
 nowhere() {

@@ -34,4 +34,4 @@ done
 echo None >"$T/param/DataDigest"
 say "required here, switched off there"
 refute sanblk attach --portal "$P5" --data-digest crc32c
-says "login failed"
+says digest
