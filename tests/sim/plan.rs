@@ -42,6 +42,8 @@ pub struct Plan {
     /// All portals in one portal group, or each in its own.
     pub one_group: bool,
     pub reinstatement: Reinstatement,
+    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
+    pub task_set_per_nexus: bool,
     pub digests: bool,
     pub limits: Limits,
     pub block_len: u32,
@@ -60,16 +62,18 @@ impl Plan {
     pub fn draw(seed: u64, trouble: Trouble) -> Plan {
         let mut prng = Prng::new(seed);
         let burst = 8192 << prng.between(0, 5);
+        let reinstatement = prng.pick(&[
+            Reinstatement::AnswerAfterDrain,
+            Reinstatement::ReadAfterDrain,
+            Reinstatement::AnswerAtOnce,
+        ]);
         Plan {
             seed,
             trouble,
             paths: prng.between(1, 3) as usize,
             one_group: prng.percent(70),
-            reinstatement: prng.pick(&[
-                Reinstatement::AnswerAfterDrain,
-                Reinstatement::ReadAfterDrain,
-                Reinstatement::AnswerAtOnce,
-            ]),
+            reinstatement,
+            task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
             digests: prng.percent(30),
             limits: Limits {
                 max_recv_data_segment_length: Some(prng.pick(&[8192, 65_536, 262_144])),
@@ -137,6 +141,7 @@ impl Plan {
         LunConfig {
             block_size: self.block_len,
             blocks: 1 << 34,
+            task_set_per_nexus: self.task_set_per_nexus,
             record_effects: true,
             ..LunConfig::default()
         }
