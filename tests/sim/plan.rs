@@ -13,9 +13,19 @@ use kit::prng::Prng;
 use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::UnmapLimits;
-use multipath::{Description, Identity, NoPathRetry, PathConfig, PolicyKind, VolumeConfig};
+use multipath::{
+    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+};
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
+
+/// All-paths-down rules to draw from.
+const RULES: [NoPathRetry; 4] = [
+    NoPathRetry::Queue,
+    NoPathRetry::Queue,
+    NoPathRetry::For(Duration::from_secs(2)),
+    NoPathRetry::Fail,
+];
 
 /// Longest pause between two requests in microseconds.
 pub const THINK_US: u64 = 40_000;
@@ -31,6 +41,17 @@ pub enum Trouble {
     Backend,
     /// All that, and the target restarts.
     Everything,
+}
+
+/// What happens to the volume from above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// The operator changes the all-paths-down rule.
+    Rule(NoPathRetry),
+    /// The volume is shut down with this patience, and attached again once it is over.
+    ShutDown(Duration),
+    /// The daemon dies, and another one attaches the volume again.
+    Crash,
 }
 
 /// What a seed draws.
@@ -54,6 +75,8 @@ pub struct Plan {
     pub policy: PolicyKind,
     pub no_path_retry: NoPathRetry,
     pub incidents: u64,
+    /// Orders, and when after the start of the trouble.
+    pub orders: Vec<(Duration, Order)>,
     /// How long trouble lasts.
     pub duration: Duration,
 }
@@ -67,6 +90,8 @@ impl Plan {
             Reinstatement::ReadAfterDrain,
             Reinstatement::AnswerAtOnce,
         ]);
+        let duration = Duration::from_millis(prng.between(2_000, 15_000));
+        let orders = Plan::draw_orders(&mut prng, trouble, duration);
         Plan {
             seed,
             trouble,
@@ -90,19 +115,48 @@ impl Plan {
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
             policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
-            no_path_retry: prng.pick(&[
-                NoPathRetry::Queue,
-                NoPathRetry::Queue,
-                NoPathRetry::For(Duration::from_secs(2)),
-                NoPathRetry::Fail,
-            ]),
+            no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
             } else {
                 prng.between(1, 14)
             },
-            duration: Duration::from_millis(prng.between(2_000, 15_000)),
+            orders,
+            duration,
         }
+    }
+
+    fn draw_orders(
+        prng: &mut Prng,
+        trouble: Trouble,
+        duration: Duration,
+    ) -> Vec<(Duration, Order)> {
+        if trouble != Trouble::Everything {
+            return Vec::new();
+        }
+        let mut orders: Vec<(Duration, Order)> = (0..prng.below(4))
+            .map(|_| {
+                let at = Duration::from_micros(prng.below(duration.as_micros() as u64));
+                let order = match prng.below(3) {
+                    0 => Order::Rule(prng.pick(&RULES)),
+                    1 => Order::ShutDown(Duration::from_millis(prng.between(0, 4_000))),
+                    _ => Order::Crash,
+                };
+                (at, order)
+            })
+            .collect();
+        orders.sort_by_key(|(at, _)| *at);
+        orders
+    }
+
+    /// What may be under way when the daemon dies: anything, on every session that it may have had.
+    pub fn anything_under_way(&self) -> impl Iterator<Item = UnresolvedWrite> + '_ {
+        self.paths().map(|path| UnresolvedWrite {
+            lba: self.first_lba,
+            blocks: self.region as u32,
+            isid: path.isid,
+            portal_group: path.portal_group,
+        })
     }
 
     fn group(&self, portal: usize) -> Tpgt {
