@@ -5,7 +5,7 @@
 //! is reused the moment its request is answered. A volume that answers too early convicts itself.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::outgoing::{Outgoing, Piece};
@@ -19,10 +19,10 @@ use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
     CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume, VolumeConfig,
+    UnresolvedWrite, Volume, VolumeConfig,
 };
 
-use crate::plan::{self, Plan};
+use crate::plan::{self, Order, Plan};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -33,6 +33,8 @@ const CANARY: u8 = 0xdb;
 /// Payload of one send.
 const SEND_MAX: usize = 64 << 10;
 
+/// A volume that was shut down is over so long after its patience.
+const END_MARGIN: Duration = Duration::from_secs(1);
 /// Timers of one moment, each of which may set off one more.
 const TIMER_ROUNDS_MAX: u32 = 4;
 /// Turns at one moment, before it is a loop without end.
@@ -88,6 +90,11 @@ pub struct Host {
     /// A buffer full of canary.
     untouched: Vec<u8>,
     prng: Prng,
+    orders: VecDeque<(Instant, Order)>,
+    /// A shutdown is under way and must be over by then.
+    ends_by: Option<Instant>,
+    /// EIO is a legal answer: by a rule that is or was in force, or by a shutdown.
+    may_fail: bool,
     /// Requests answered with success and with an error.
     pub succeeded: u64,
     pub failed: BTreeMap<&'static str, u64>,
@@ -99,11 +106,7 @@ impl Host {
         let world = plan.world();
         let mut prng = Prng::new(plan.seed.rotate_left(17));
         let now = world.now();
-        let config: VolumeConfig = plan.volume();
-        let mut volume = Volume::new(now, config);
-        for path in plan.paths() {
-            volume.add_path(now, path).expect("room for a path");
-        }
+        let volume = attach(now, &plan, plan.volume(), &[]);
         // Tags first, then one scratch buffer per link, all of the larger length.
         let buffers = usize::from(plan.depth) + multipath_links();
         let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
@@ -118,6 +121,9 @@ impl Host {
             open: BTreeMap::new(),
             free: (0..plan.depth).map(Tag).collect(),
             next_request: now,
+            orders: VecDeque::new(),
+            ends_by: None,
+            may_fail: plan.no_path_retry != NoPathRetry::Queue,
             untouched: vec![CANARY; IO_LEN_MAX.max(SCRATCH_LEN) as usize],
             world,
             prng,
@@ -126,6 +132,78 @@ impl Host {
             failed: BTreeMap::new(),
             fence_logins: 0,
         }
+    }
+
+    /// Orders of the plan come from now on.
+    pub fn begin_trouble(&mut self) {
+        let now = self.world.now();
+        let orders = self.plan.orders.iter();
+        self.orders = orders.map(|&(after, order)| (now + after, order)).collect();
+    }
+
+    /// Carries out orders that are due.
+    fn obey(&mut self) {
+        let now = self.world.now();
+        if let Some(end) = self.ends_by {
+            assert!(
+                now <= end,
+                "the volume does not end: {:#?}",
+                self.volume.status()
+            );
+            if self.volume.is_shut_down() {
+                assert!(self.open.is_empty(), "requests outlive the volume");
+                assert!(self.slots.is_empty(), "connections outlive the volume");
+                self.ends_by = None;
+                let unresolved = self.volume.status().unresolved;
+                self.attach_again(&unresolved);
+            }
+            return;
+        }
+        let Some((_, order)) = self.orders.pop_front_if(|(at, _)| *at <= now) else {
+            return;
+        };
+        match order {
+            Order::Rule(rule) => {
+                self.may_fail |= rule != NoPathRetry::Queue;
+                self.volume.set_no_path_retry(now, rule);
+            }
+            Order::ShutDown(patience) => {
+                self.may_fail = true;
+                self.volume.shut_down(now, patience);
+                self.ends_by = Some(now + patience + END_MARGIN);
+            }
+            Order::Crash => self.crash(),
+        }
+    }
+
+    /// The kernel closes the dead daemon's connections and fails what it had not answered.
+    fn crash(&mut self) {
+        for slot in core::mem::take(&mut self.slots).into_values() {
+            if slot.over.is_none() {
+                if let Some(sending) = &slot.sending
+                    && self.prng.percent(50)
+                {
+                    self.world.send(slot.conn, &gather(sending, &self.memory));
+                }
+                self.world.close(slot.conn);
+            }
+        }
+        let mut unresolved = self.volume.status().unresolved;
+        unresolved.extend(self.plan.anything_under_way());
+        for (tag, open) in core::mem::take(&mut self.open) {
+            if let Err(breach) = self.judge.end(open.id, Outcome::Failed, &[]) {
+                panic!("{breach:?} at the crash");
+            }
+            self.memory.of(BufferId(tag.0)).fill(CANARY);
+            self.free.push(tag);
+        }
+        self.attach_again(&unresolved);
+    }
+
+    fn attach_again(&mut self, unresolved: &[UnresolvedWrite]) {
+        let mut config = self.plan.volume();
+        config.no_path_retry = self.volume.status().no_path_retry;
+        self.volume = attach(self.world.now(), &self.plan, config, unresolved);
     }
 
     /// Lets time pass, at most until `end`.
@@ -137,8 +215,14 @@ impl Host {
                 self.make_requests();
             }
             self.turn();
+            self.obey();
             self.fire_timers();
             let mut wake = end;
+            if let Some((at, _)) = self.orders.front()
+                && self.ends_by.is_none()
+            {
+                wake = wake.min(*at);
+            }
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
                 slot.over
@@ -392,7 +476,7 @@ impl Host {
             }
             Err(error) => {
                 let allowed = match error {
-                    IoError::Io => self.plan.no_path_retry != NoPathRetry::Queue,
+                    IoError::Io => self.may_fail,
                     _ => false,
                 };
                 assert!(allowed, "{:?} failed with {error:?}", open.operation);
@@ -498,6 +582,20 @@ fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
         }
     }
     bytes
+}
+
+fn attach(
+    now: Instant,
+    plan: &Plan,
+    config: VolumeConfig,
+    unresolved: &[UnresolvedWrite],
+) -> Volume {
+    let mut volume = Volume::new(now, config);
+    volume.restore_unresolved(unresolved);
+    for path in plan.paths() {
+        volume.add_path(now, path).expect("room for a path");
+    }
+    volume
 }
 
 fn multipath_links() -> usize {

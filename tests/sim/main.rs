@@ -26,6 +26,7 @@ fn run(seed: u64, trouble: Trouble) -> Host {
     // As the daemon does: the device starts when its first path is up.
     let end = host.world.now() + RECOVERY;
     host.run(end, Until::Up);
+    host.begin_trouble();
     let end = host.world.now() + duration;
     host.run(end, Until::TheEnd);
     host.world.make_peace();

@@ -13,9 +13,19 @@ use kit::prng::Prng;
 use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::UnmapLimits;
-use multipath::{Description, Identity, NoPathRetry, PathConfig, PolicyKind, VolumeConfig};
+use multipath::{
+    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+};
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
+
+/// All-paths-down rules to draw from.
+const RULES: [NoPathRetry; 4] = [
+    NoPathRetry::Queue,
+    NoPathRetry::Queue,
+    NoPathRetry::For(Duration::from_secs(2)),
+    NoPathRetry::Fail,
+];
 
 /// Longest pause between two requests in microseconds.
 pub const THINK_US: u64 = 40_000;
@@ -33,6 +43,17 @@ pub enum Trouble {
     Everything,
 }
 
+/// What happens to the volume from above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// The operator changes the all-paths-down rule.
+    Rule(NoPathRetry),
+    /// The volume is shut down with this patience, and attached again once it is over.
+    ShutDown(Duration),
+    /// The daemon dies, and another one attaches the volume again.
+    Crash,
+}
+
 /// What a seed draws.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -42,6 +63,8 @@ pub struct Plan {
     /// All portals in one portal group, or each in its own.
     pub one_group: bool,
     pub reinstatement: Reinstatement,
+    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
+    pub task_set_per_nexus: bool,
     pub digests: bool,
     pub limits: Limits,
     pub block_len: u32,
@@ -52,6 +75,8 @@ pub struct Plan {
     pub policy: PolicyKind,
     pub no_path_retry: NoPathRetry,
     pub incidents: u64,
+    /// Orders, and when after the start of the trouble.
+    pub orders: Vec<(Duration, Order)>,
     /// How long trouble lasts.
     pub duration: Duration,
 }
@@ -60,16 +85,20 @@ impl Plan {
     pub fn draw(seed: u64, trouble: Trouble) -> Plan {
         let mut prng = Prng::new(seed);
         let burst = 8192 << prng.between(0, 5);
+        let reinstatement = prng.pick(&[
+            Reinstatement::AnswerAfterDrain,
+            Reinstatement::ReadAfterDrain,
+            Reinstatement::AnswerAtOnce,
+        ]);
+        let duration = Duration::from_millis(prng.between(2_000, 15_000));
+        let orders = Plan::draw_orders(&mut prng, trouble, duration);
         Plan {
             seed,
             trouble,
             paths: prng.between(1, 3) as usize,
             one_group: prng.percent(70),
-            reinstatement: prng.pick(&[
-                Reinstatement::AnswerAfterDrain,
-                Reinstatement::ReadAfterDrain,
-                Reinstatement::AnswerAtOnce,
-            ]),
+            reinstatement,
+            task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
             digests: prng.percent(30),
             limits: Limits {
                 max_recv_data_segment_length: Some(prng.pick(&[8192, 65_536, 262_144])),
@@ -86,19 +115,48 @@ impl Plan {
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
             policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
-            no_path_retry: prng.pick(&[
-                NoPathRetry::Queue,
-                NoPathRetry::Queue,
-                NoPathRetry::For(Duration::from_secs(2)),
-                NoPathRetry::Fail,
-            ]),
+            no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
             } else {
                 prng.between(1, 14)
             },
-            duration: Duration::from_millis(prng.between(2_000, 15_000)),
+            orders,
+            duration,
         }
+    }
+
+    fn draw_orders(
+        prng: &mut Prng,
+        trouble: Trouble,
+        duration: Duration,
+    ) -> Vec<(Duration, Order)> {
+        if trouble != Trouble::Everything {
+            return Vec::new();
+        }
+        let mut orders: Vec<(Duration, Order)> = (0..prng.below(4))
+            .map(|_| {
+                let at = Duration::from_micros(prng.below(duration.as_micros() as u64));
+                let order = match prng.below(3) {
+                    0 => Order::Rule(prng.pick(&RULES)),
+                    1 => Order::ShutDown(Duration::from_millis(prng.between(0, 4_000))),
+                    _ => Order::Crash,
+                };
+                (at, order)
+            })
+            .collect();
+        orders.sort_by_key(|(at, _)| *at);
+        orders
+    }
+
+    /// What may be under way when the daemon dies: anything, on every session that it may have had.
+    pub fn anything_under_way(&self) -> impl Iterator<Item = UnresolvedWrite> + '_ {
+        self.paths().map(|path| UnresolvedWrite {
+            lba: self.first_lba,
+            blocks: self.region as u32,
+            isid: path.isid,
+            portal_group: path.portal_group,
+        })
     }
 
     fn group(&self, portal: usize) -> Tpgt {
@@ -137,6 +195,7 @@ impl Plan {
         LunConfig {
             block_size: self.block_len,
             blocks: 1 << 34,
+            task_set_per_nexus: self.task_set_per_nexus,
             record_effects: true,
             ..LunConfig::default()
         }

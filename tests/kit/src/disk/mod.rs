@@ -103,6 +103,8 @@ pub struct LunConfig {
     pub max_unmap_descriptors: u32,
     /// Longest WRITE SAME in blocks; 0 if not stated.
     pub max_write_same_blocks: u64,
+    /// TST=001b: each nexus has a task set of its own, and ordered commands wait only for their nexus's.
+    pub task_set_per_nexus: bool,
     /// Shortest time in the backend.
     pub latency_min: Duration,
     /// Longest time in the backend.
@@ -131,6 +133,7 @@ impl Default for LunConfig {
             max_unmap_blocks: 1 << 16,
             max_unmap_descriptors: 8,
             max_write_same_blocks: 1 << 16,
+            task_set_per_nexus: false,
             latency_min: Duration::from_micros(50),
             latency_max: Duration::from_micros(500),
             sense_format: Format::Fixed,
@@ -523,19 +526,23 @@ impl LogicalUnit {
         Some(fault)
     }
 
-    /// One task set for all nexuses (TST=0): an ordered command waits for all older ones, and all newer simple
-    /// ones wait for it.
+    /// Within a task set, an ordered command waits for all older ones, and all newer simple ones wait for it.
     fn start_what_may_start(&mut self, now: Instant) {
-        let mut ordered_ahead = false;
         for at in 0..self.jobs.len() {
-            let attribute = self.jobs[at].job.attribute;
-            let may = match attribute {
-                TaskAttribute::HeadOfQueue => true,
-                TaskAttribute::Ordered => at == 0,
-                TaskAttribute::Simple | TaskAttribute::Untagged => !ordered_ahead,
+            let (older, [entry, ..]) = self.jobs.split_at_mut(at) else {
+                unreachable!("an index of the list");
             };
-            ordered_ahead |= attribute == TaskAttribute::Ordered;
-            let entry = &mut self.jobs[at];
+            let nexus = entry.job.nexus;
+            let mut older = older
+                .iter()
+                .filter(|other| !self.config.task_set_per_nexus || other.job.nexus == nexus);
+            let may = match entry.job.attribute {
+                TaskAttribute::HeadOfQueue => true,
+                TaskAttribute::Ordered => older.next().is_none(),
+                TaskAttribute::Simple | TaskAttribute::Untagged => {
+                    older.all(|other| other.job.attribute != TaskAttribute::Ordered)
+                }
+            };
             if let (true, Progress::Waiting(latency)) = (may, entry.progress) {
                 entry.progress = Progress::Running(now + latency);
             }
