@@ -151,12 +151,9 @@ impl Plan {
 
     /// What may be under way when the daemon dies: anything, on every session that it may have had.
     pub fn anything_under_way(&self) -> impl Iterator<Item = UnresolvedWrite> + '_ {
-        self.paths().map(|path| UnresolvedWrite {
-            lba: self.first_lba,
-            blocks: self.region as u32,
-            isid: path.isid,
-            portal_group: path.portal_group,
-        })
+        let blocks = self.unit().blocks;
+        self.paths()
+            .flat_map(move |path| UnresolvedWrite::anything(blocks, path.isid, path.portal_group))
     }
 
     fn group(&self, portal: usize) -> Tpgt {
