@@ -32,8 +32,15 @@ fn run(seed: u64, trouble: Trouble) -> Host {
     host.world.make_peace();
     let end = host.world.now() + Duration::from_secs(2);
     host.run(end, Until::TheEnd);
+    if host.world.was_swapped() {
+        // A path that met another disk waits for the operator.
+        host.volume.retry_now(host.world.now());
+    }
     let end = host.world.now() + RECOVERY;
     host.run(end, Until::Quiet);
+    if host.world.unit().config().write_cache {
+        host.prove_writes_are_forced(Duration::from_secs(1));
+    }
     let status = host.volume.status();
     let trace = host.world.trace();
     assert_eq!(

@@ -7,7 +7,7 @@ use iscsi_client::login::{DigestPreference, Offer};
 use iscsi_client::memory::BufferId;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
-use kit::disk::{Code, Fault, Injection, LunConfig, Select};
+use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
 use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
@@ -66,6 +66,8 @@ pub struct Plan {
     /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
     pub task_set_per_nexus: bool,
     pub digests: bool,
+    /// The target reports asymmetric access.
+    pub alua: bool,
     pub limits: Limits,
     pub block_len: u32,
     pub depth: u16,
@@ -100,6 +102,7 @@ impl Plan {
             reinstatement,
             task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
             digests: prng.percent(30),
+            alua: prng.percent(50),
             limits: Limits {
                 max_recv_data_segment_length: Some(prng.pick(&[8192, 65_536, 262_144])),
                 max_burst_length: burst,
@@ -151,12 +154,9 @@ impl Plan {
 
     /// What may be under way when the daemon dies: anything, on every session that it may have had.
     pub fn anything_under_way(&self) -> impl Iterator<Item = UnresolvedWrite> + '_ {
-        self.paths().map(|path| UnresolvedWrite {
-            lba: self.first_lba,
-            blocks: self.region as u32,
-            isid: path.isid,
-            portal_group: path.portal_group,
-        })
+        let blocks = self.unit().blocks;
+        self.paths()
+            .flat_map(move |path| UnresolvedWrite::anything(blocks, path.isid, path.portal_group))
     }
 
     fn group(&self, portal: usize) -> Tpgt {
@@ -177,14 +177,16 @@ impl Plan {
             .expect("a known portal")
     }
 
+    fn portal(&self, portal: usize) -> Portal {
+        Portal {
+            address: Plan::address(portal).to_string(),
+            group: self.group(portal),
+        }
+    }
+
     fn target(&self) -> TargetConfig {
         TargetConfig {
-            portals: (0..self.paths)
-                .map(|portal| Portal {
-                    address: Plan::address(portal).to_string(),
-                    group: self.group(portal),
-                })
-                .collect(),
+            portals: (0..self.paths).map(|portal| self.portal(portal)).collect(),
             limits: self.limits.clone(),
             reinstatement: self.reinstatement,
             ..TargetConfig::default()
@@ -195,16 +197,26 @@ impl Plan {
         LunConfig {
             block_size: self.block_len,
             blocks: 1 << 34,
+            alua: self.alua,
             task_set_per_nexus: self.task_set_per_nexus,
             record_effects: true,
             ..LunConfig::default()
         }
     }
 
+    /// Another disk of the same shape, behind the same LUN.
+    fn impostor(&self) -> LunConfig {
+        let mut unit = self.unit();
+        unit.identity.serial = "1mp05706".into();
+        unit.identity.naa[15] = 2;
+        unit
+    }
+
     pub fn world(&self) -> World {
         let links = vec![LinkConfig::default(); self.paths];
         let mut world = World::new(self.seed, self.target(), self.unit(), &links);
         let mut prng = Prng::new(!self.seed);
+        world.keep_impostor(LogicalUnit::new(self.impostor(), prng.fork()));
         for _ in 0..self.incidents {
             let at =
                 world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
@@ -220,7 +232,7 @@ impl Plan {
             Trouble::None => return,
             Trouble::Network => 4,
             Trouble::Backend => 10,
-            Trouble::Everything => 11,
+            Trouble::Everything => 16,
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -274,9 +286,29 @@ impl Plan {
                 Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
                 1,
             ),
-            _ => {
+            10..=12 => {
                 let down = Duration::from_millis(prng.between(0, 3_000));
                 world.schedule(at, Incident::Restart(down));
+            }
+            13 => {
+                // Back to the right disk with the next such incident, or in peace.
+                let down = Duration::from_millis(prng.between(0, 2_000));
+                world.schedule(at, Incident::Swap(down));
+                world.schedule(later, Incident::Swap(Duration::ZERO));
+            }
+            14 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            _ => {
+                let group = self.portal(prng.below(self.paths as u64) as usize).group;
+                let group = Group(group.0);
+                let state = prng.pick(&[
+                    AluaState::NonOptimized,
+                    AluaState::Standby,
+                    AluaState::Unavailable,
+                    AluaState::Transitioning,
+                ]);
+                world.schedule(at, Incident::Access(LUN_0, group, state));
+                let optimized = Incident::Access(LUN_0, group, AluaState::Optimized);
+                world.schedule(later, optimized);
             }
         }
     }

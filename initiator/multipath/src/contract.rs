@@ -222,6 +222,27 @@ pub struct UnresolvedWrite {
     pub portal_group: Option<Tpgt>,
 }
 
+impl UnresolvedWrite {
+    /// Whatever an earlier run may have had under way on this session: every block of a LUN of `blocks` blocks. For a run
+    /// that ended without saying what it leaves behind.
+    pub fn anything(
+        blocks: u64,
+        isid: Isid,
+        portal_group: Option<Tpgt>,
+    ) -> impl Iterator<Item = UnresolvedWrite> {
+        let most = u64::from(u32::MAX);
+        (0..blocks.div_ceil(most)).map(move |part| {
+            let lba = part * most;
+            UnresolvedWrite {
+                lba,
+                blocks: u32::try_from((blocks - lba).min(most)).unwrap_or(u32::MAX),
+                isid,
+                portal_group,
+            }
+        })
+    }
+}
+
 /// One path for `status`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathStatus {

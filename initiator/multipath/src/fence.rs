@@ -314,4 +314,17 @@ mod tests {
         assert_eq!(ledger.proven_dead(A), 1);
         assert!(!ledger.forbids(Serial(1), extent(103, 1)));
     }
+
+    #[test]
+    fn anything_is_every_block_once() {
+        for blocks in [0, 1, (1 << 32) - 1, 1 << 32, (1 << 34) + 5] {
+            let mut next = 0;
+            for write in UnresolvedWrite::anything(blocks, A.isid, A.portal_group) {
+                assert_eq!(write.lba, next);
+                assert!(write.blocks > 0);
+                next += u64::from(write.blocks);
+            }
+            assert_eq!(next, blocks);
+        }
+    }
 }

@@ -163,6 +163,10 @@ impl Volume {
     /// Takes note of writes that an earlier run of the daemon left unresolved: no overlapping write leaves until
     /// their sessions are fenced. Called before the first [`Volume::add_path`]: a login that is already made
     /// proves nothing about writes named later.
+    ///
+    /// [`VolumeStatus::unresolved`] names only writes whose session died before the run ended. A run that ended
+    /// otherwise than by [`Volume::shut_down`] had more under way: [`UnresolvedWrite::anything`], for each session that
+    /// it may have had.
     pub fn restore_unresolved(&mut self, writes: &[UnresolvedWrite]) {
         for write in writes {
             self.ledger.restore(write);

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Lun;
 
-use crate::disk::{Injection, LogicalUnit, LunConfig};
+use crate::disk::{AluaState, Code, Effect, Group, Injection, LogicalUnit, LunConfig};
 use crate::net::{Arrival, Direction, Link, LinkConfig, Network};
 use crate::prng::Prng;
 use crate::target::{Close, ConnId, Target, TargetConfig};
@@ -43,6 +43,13 @@ pub enum Incident {
     ReleaseAll,
     /// Faults of all units are disarmed.
     Disarm,
+    /// The target dies, and another disk is at [`LUN_0`] when it is back after this time; the next such incident brings
+    /// the first disk back. Needs [`World::keep_impostor`].
+    Swap(Duration),
+    /// A target port group of a unit gets another access state.
+    Access(Lun, Group, AluaState),
+    /// A unit's volatile write cache is switched on, and it says so.
+    WriteCache(Lun),
 }
 
 /// The world.
@@ -57,6 +64,10 @@ pub struct World {
     next_incident: u64,
     down_until: Option<Instant>,
     trace: Vec<(Instant, Incident)>,
+    /// The disk that is not at [`LUN_0`] now.
+    spare: Option<LogicalUnit>,
+    /// The disk at [`LUN_0`] is the impostor.
+    swapped: bool,
 }
 
 /// LUN 0.
@@ -77,6 +88,8 @@ impl World {
             next_incident: 0,
             down_until: None,
             trace: Vec::new(),
+            spare: None,
+            swapped: false,
         }
     }
 
@@ -90,6 +103,29 @@ impl World {
         self.target.unit(LUN_0)
     }
 
+    /// The disk that [`Incident::Swap`] brings.
+    pub fn keep_impostor(&mut self, unit: LogicalUnit) {
+        self.spare = Some(unit);
+    }
+
+    /// Whether [`Incident::Swap`] happened.
+    pub fn was_swapped(&self) -> bool {
+        let mut trace = self.trace.iter();
+        trace.any(|(_, incident)| matches!(incident, Incident::Swap(_)))
+    }
+
+    /// What the disk of the beginning, and what its impostor has executed since the last call.
+    pub fn take_effects(&mut self) -> (Vec<Effect>, Vec<Effect>) {
+        let present = self.unit().take_effects();
+        let absent = self.spare.as_mut().map(LogicalUnit::take_effects);
+        let absent = absent.unwrap_or_default();
+        if self.swapped {
+            (absent, present)
+        } else {
+            (present, absent)
+        }
+    }
+
     /// Plans an incident.
     pub fn schedule(&mut self, at: Instant, incident: Incident) {
         self.incidents.insert((at, self.next_incident), incident);
@@ -101,10 +137,15 @@ impl World {
         &self.trace
     }
 
-    /// Ends all trouble: planned incidents are dropped, links heal, parked commands run, the target is up.
+    /// Ends all trouble: planned incidents are dropped, links heal, parked commands run, the target is up with the disk of
+    /// the beginning, and every port serves it. A write cache stays on.
     pub fn make_peace(&mut self) {
         self.incidents.clear();
+        if self.swapped {
+            self.happen(Incident::Swap(Duration::ZERO));
+        }
         self.down_until = None;
+        self.unit().serve_everywhere();
         for link in 0..self.net.links() {
             self.happen(Incident::Heal(Link(link)));
         }
@@ -214,10 +255,21 @@ impl World {
             Incident::Cut(link, direction) => self.net.cut(link, direction),
             Incident::Heal(link) => self.net.heal(self.now, link),
             Incident::Reset(link) => self.net.reset_link(self.now, link),
-            Incident::Restart(down) => {
-                self.target.restart(self.now);
-                self.net.target_forgets();
-                self.down_until = Some(self.now + down);
+            Incident::Restart(down) => self.restart(down),
+            Incident::Swap(down) => {
+                self.restart(down);
+                let impostor = self.spare.take().expect("a disk to swap in");
+                self.spare = self.target.remove_unit(LUN_0);
+                self.target.add_unit(LUN_0, impostor);
+                self.swapped = !self.swapped;
+            }
+            Incident::Access(lun, group, state) => {
+                self.target.unit(lun).set_group(group, state, false);
+            }
+            Incident::WriteCache(lun) => {
+                let unit = self.target.unit(lun);
+                unit.config_mut().write_cache = true;
+                unit.attention(Code::MODE_CHANGED, None);
             }
             Incident::Inject(lun, injection) => self.target.unit(lun).inject(injection),
             Incident::ReleaseAll => self.target.release_all(self.now),
@@ -225,5 +277,11 @@ impl World {
         }
         self.target.handle_timeout(self.now);
         self.pump();
+    }
+
+    fn restart(&mut self, down: Duration) {
+        self.target.restart(self.now);
+        self.net.target_forgets();
+        self.down_until = Some(self.now + down);
     }
 }

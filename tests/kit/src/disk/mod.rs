@@ -411,6 +411,14 @@ impl LogicalUnit {
         }
     }
 
+    /// Every known group is active/optimized.
+    pub fn serve_everywhere(&mut self) {
+        let groups: Vec<Group> = self.groups.keys().copied().collect();
+        for group in groups {
+            self.set_group(group, AluaState::Optimized, false);
+        }
+    }
+
     fn access(&self, group: Group) -> AluaState {
         self.groups
             .get(&group)

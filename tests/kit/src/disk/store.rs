@@ -88,6 +88,11 @@ impl Store {
         }
     }
 
+    /// Written blocks in the volatile cache; discards, which promise nothing, are not counted.
+    pub fn dirty_writes(&self) -> usize {
+        self.cache.values().flatten().count()
+    }
+
     /// Blocks in the volatile cache.
     pub fn dirty(&self) -> usize {
         self.cache.len()
