@@ -88,16 +88,11 @@ impl DeviceRecord {
     /// What a daemon that died may have left on the wire: nobody knows which of its writes were not answered, so any
     /// block may be behind any of its sessions.
     pub fn unresolved(&self) -> Vec<UnresolvedWrite> {
-        let starts = (0..self.blocks).step_by(u32::MAX as usize);
-        let sessions = self.sessions.iter();
-        sessions
+        self.sessions
+            .iter()
             .flat_map(|session| {
-                starts.clone().map(|lba| UnresolvedWrite {
-                    lba,
-                    blocks: u32::try_from(self.blocks - lba).unwrap_or(u32::MAX),
-                    isid: Isid(session.isid),
-                    portal_group: session.portal_group.map(Tpgt),
-                })
+                let portal_group = session.portal_group.map(Tpgt);
+                UnresolvedWrite::anything(self.blocks, Isid(session.isid), portal_group)
             })
             .collect()
     }
