@@ -1,3 +1,5 @@
+//! The unit by itself: commands that outlive their session, ordered ones, attentions, large capacities.
+
 use super::*;
 
 const NOW: Instant = Instant::from_nanos(0);

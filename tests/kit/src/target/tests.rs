@@ -1,3 +1,5 @@
+//! The target by itself, spoken to PDU by PDU: a write and a read, misconduct, reinstatement.
+
 use core::time::Duration;
 
 use iscsi_client::wire::{
