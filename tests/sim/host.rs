@@ -19,9 +19,10 @@ use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
     CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    UnresolvedWrite, Volume, VolumeConfig,
+    Volume,
 };
 
+use crate::orders::attach;
 use crate::plan::{self, Order, Plan};
 
 /// Bytes of a tag's buffer.
@@ -29,38 +30,36 @@ pub const IO_LEN_MAX: u32 = 128 << 10;
 /// Bytes of a scratch buffer.
 pub const SCRATCH_LEN: u32 = 64 << 10;
 /// What a buffer holds while nobody may touch it.
-const CANARY: u8 = 0xdb;
+pub(crate) const CANARY: u8 = 0xdb;
 /// Payload of one send.
 const SEND_MAX: usize = 64 << 10;
 
-/// A volume that was shut down is over so long after its patience.
-const END_MARGIN: Duration = Duration::from_secs(1);
 /// Timers of one moment, each of which may set off one more.
 const TIMER_ROUNDS_MAX: u32 = 4;
 /// Turns at one moment, before it is a loop without end.
 const STANDSTILL_MAX: u32 = 20_000;
 
 /// A connection of the runtime.
-struct Slot {
-    conn: ConnId,
+pub(crate) struct Slot {
+    pub(crate) conn: ConnId,
     connected: bool,
     /// A send under way: its bytes are read when it is done.
-    sending: Option<Sending>,
+    pub(crate) sending: Option<Sending>,
     /// Where a receive was armed.
     armed: Want,
     /// The connection is over; the volume hears of it then.
-    over: Option<Instant>,
+    pub(crate) over: Option<Instant>,
 }
 
-struct Sending {
+pub(crate) struct Sending {
     head: Vec<u8>,
     pieces: Vec<Piece>,
     done: Instant,
 }
 
 /// A request in flight.
-struct Open {
-    id: RequestId,
+pub(crate) struct Open {
+    pub(crate) id: RequestId,
     operation: Operation,
     len: usize,
 }
@@ -81,20 +80,20 @@ pub struct Host {
     pub world: World,
     pub volume: Volume,
     pub judge: Judge,
-    plan: Plan,
-    memory: Buffers,
-    slots: BTreeMap<LinkId, Slot>,
-    open: BTreeMap<Tag, Open>,
-    free: Vec<Tag>,
+    pub(crate) plan: Plan,
+    pub(crate) memory: Buffers,
+    pub(crate) slots: BTreeMap<LinkId, Slot>,
+    pub(crate) open: BTreeMap<Tag, Open>,
+    pub(crate) free: Vec<Tag>,
     next_request: Instant,
     /// A buffer full of canary.
     untouched: Vec<u8>,
-    prng: Prng,
-    orders: VecDeque<(Instant, Order)>,
+    pub(crate) prng: Prng,
+    pub(crate) orders: VecDeque<(Instant, Order)>,
     /// A shutdown is under way and must be over by then.
-    ends_by: Option<Instant>,
+    pub(crate) ends_by: Option<Instant>,
     /// EIO is a legal answer: by a rule that is or was in force, or by a shutdown.
-    may_fail: bool,
+    pub(crate) may_fail: bool,
     /// Requests answered with success and with an error.
     pub succeeded: u64,
     pub failed: BTreeMap<&'static str, u64>,
@@ -132,78 +131,6 @@ impl Host {
             failed: BTreeMap::new(),
             fence_logins: 0,
         }
-    }
-
-    /// Orders of the plan come from now on.
-    pub fn begin_trouble(&mut self) {
-        let now = self.world.now();
-        let orders = self.plan.orders.iter();
-        self.orders = orders.map(|&(after, order)| (now + after, order)).collect();
-    }
-
-    /// Carries out orders that are due.
-    fn obey(&mut self) {
-        let now = self.world.now();
-        if let Some(end) = self.ends_by {
-            assert!(
-                now <= end,
-                "the volume does not end: {:#?}",
-                self.volume.status()
-            );
-            if self.volume.is_shut_down() {
-                assert!(self.open.is_empty(), "requests outlive the volume");
-                assert!(self.slots.is_empty(), "connections outlive the volume");
-                self.ends_by = None;
-                let unresolved = self.volume.status().unresolved;
-                self.attach_again(&unresolved);
-            }
-            return;
-        }
-        let Some((_, order)) = self.orders.pop_front_if(|(at, _)| *at <= now) else {
-            return;
-        };
-        match order {
-            Order::Rule(rule) => {
-                self.may_fail |= rule != NoPathRetry::Queue;
-                self.volume.set_no_path_retry(now, rule);
-            }
-            Order::ShutDown(patience) => {
-                self.may_fail = true;
-                self.volume.shut_down(now, patience);
-                self.ends_by = Some(now + patience + END_MARGIN);
-            }
-            Order::Crash => self.crash(),
-        }
-    }
-
-    /// The kernel closes the dead daemon's connections and fails what it had not answered.
-    fn crash(&mut self) {
-        for slot in core::mem::take(&mut self.slots).into_values() {
-            if slot.over.is_none() {
-                if let Some(sending) = &slot.sending
-                    && self.prng.percent(50)
-                {
-                    self.world.send(slot.conn, &gather(sending, &self.memory));
-                }
-                self.world.close(slot.conn);
-            }
-        }
-        let mut unresolved = self.volume.status().unresolved;
-        unresolved.extend(self.plan.anything_under_way());
-        for (tag, open) in core::mem::take(&mut self.open) {
-            if let Err(breach) = self.judge.end(open.id, Outcome::Failed, &[]) {
-                panic!("{breach:?} at the crash");
-            }
-            self.memory.of(BufferId(tag.0)).fill(CANARY);
-            self.free.push(tag);
-        }
-        self.attach_again(&unresolved);
-    }
-
-    fn attach_again(&mut self, unresolved: &[UnresolvedWrite]) {
-        let mut config = self.plan.volume();
-        config.no_path_retry = self.volume.status().no_path_retry;
-        self.volume = attach(self.world.now(), &self.plan, config, unresolved);
     }
 
     /// Lets time pass, at most until `end`.
@@ -581,7 +508,7 @@ impl Host {
     }
 }
 
-fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
+pub(crate) fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
     let mut bytes = Vec::new();
     for piece in &sending.pieces {
         match *piece {
@@ -596,20 +523,6 @@ fn gather(sending: &Sending, memory: &Buffers) -> Vec<u8> {
         }
     }
     bytes
-}
-
-fn attach(
-    now: Instant,
-    plan: &Plan,
-    config: VolumeConfig,
-    unresolved: &[UnresolvedWrite],
-) -> Volume {
-    let mut volume = Volume::new(now, config);
-    volume.restore_unresolved(unresolved);
-    for path in plan.paths() {
-        volume.add_path(now, path).expect("room for a path");
-    }
-    volume
 }
 
 fn multipath_links() -> usize {
