@@ -3,10 +3,9 @@
 use core::time::Duration;
 
 use iscsi_client::wire::{
-    Bhs, DataIn, LoginResponse, ScsiCommand, ScsiResponse, TaskAttribute, padding,
+    Bhs, CmdSn, DataIn, LoginRequest, LoginResponse, LoginStatus, ScsiCommand, ScsiResponse, Stage,
+    TaskAttribute, Tsih, padding,
 };
-
-use iscsi_client::wire::{CmdSn, LoginRequest, LoginStatus, Stage, Tsih};
 
 use super::*;
 use crate::disk::LunConfig;
