@@ -52,7 +52,6 @@ impl Disk {
 }
 
 fn serve(queue: DeviceQueue, disk: &Disk) -> io::Result<()> {
-    process::name_thread(&format!("queue-{}", queue.number()))?;
     let mut slots = Slots::new(queue.depth(), queue.io_bytes_max(), 0, 0)?;
     let mut ring = Ring::new(Some(queue), 0, &mut slots)?;
     loop {

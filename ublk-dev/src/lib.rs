@@ -18,7 +18,7 @@
 //! | [`control`] | probe the driver, list devices, remove left-overs |
 //! | [`params`] | a LUN's limits as the driver wants them |
 //! | [`kernel`] | may this kernel run a ublk device at all? |
-//! | [`process`] | locked memory, IO flusher, no core dump, thread names |
+//! | [`process`] | locked memory, IO flusher, no core dump |
 //! | [`interface`] | which interface's connected route holds an address |
 //! | [`clock`] | `CLOCK_BOOTTIME` |
 #![deny(unsafe_code)]

@@ -3,7 +3,6 @@
 //! Order in `main`: [`set_io_flusher`] first (threads inherit it), then limits, then [`lock_memory`] once every
 //! buffer exists. Everything here needs root; each failure is returned, so that the caller can say what is weaker.
 
-use std::ffi::CString;
 use std::{fs, io};
 
 use crate::sys::host;
@@ -59,46 +58,4 @@ pub fn forbid_core_dump() -> io::Result<()> {
 /// EACCES without CAP_SYS_RESOURCE.
 pub fn spare_from_oom_killer() -> io::Result<()> {
     fs::write("/proc/self/oom_score_adj", "-1000")
-}
-
-/// Names the calling thread; the kernel keeps 15 bytes.
-///
-/// # Errors
-///
-/// A name with a NUL in it.
-pub fn name_thread(name: &str) -> io::Result<()> {
-    host::name_thread(&CString::new(name)?)
-}
-
-/// Keeps the calling thread on these CPUs.
-///
-/// # Errors
-///
-/// EINVAL if none of them exists or is allowed.
-pub fn pin_thread(cpus: &[usize]) -> io::Result<()> {
-    host::pin_to(cpus)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thread_is_named_and_pinned() {
-        let seen = std::thread::spawn(|| {
-            name_thread("queue-0").unwrap();
-            pin_thread(&[0]).unwrap();
-            let comm = fs::read_to_string("/proc/thread-self/comm").unwrap();
-            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-            (comm, status)
-        });
-        let (comm, status) = seen.join().unwrap();
-        assert_eq!(comm.trim(), "queue-0");
-        let allowed = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        assert_eq!(allowed.unwrap().trim(), "0");
-        assert!(pin_thread(&[usize::MAX]).is_err());
-        assert!(name_thread("a\0b").is_err());
-    }
 }

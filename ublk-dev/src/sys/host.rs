@@ -1,6 +1,5 @@
 //! Calls about this process and this machine: clock, memory locking, privileges, threads, eventfd.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -136,35 +135,4 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     // SAFETY: `limits` is a live rlimit for the call to fill.
     check(unsafe { libc::getrlimit(resource, &mut limits) })?;
     Ok(limits.rlim_cur)
-}
-
-/// Keeps the calling thread on the given CPUs.
-pub(crate) fn pin_to(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: all-zero is the empty CPU set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for &cpu in cpus {
-        if cpu >= libc::CPU_SETSIZE as usize {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        // SAFETY: `cpu` is inside the set, as just checked.
-        unsafe { libc::CPU_SET(cpu, &mut set) };
-    }
-    // SAFETY: 0 is the calling thread; the kernel reads `set`, which lives across the call.
-    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) })?;
-    Ok(())
-}
-
-/// Names the calling thread, as ps and top show it.
-pub(crate) fn name_thread(name: &CStr) -> io::Result<()> {
-    // SAFETY: the kernel reads at most 16 bytes and stops at the NUL, which `name` has.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_SET_NAME,
-            name.as_ptr(),
-            0 as Word,
-            0 as Word,
-            0 as Word,
-        )
-    })?;
-    Ok(())
 }
