@@ -274,6 +274,7 @@ impl Volume {
 
     /// Fetches notes and keeps unresolved writes, until the queue is gone.
     pub async fn watch(self: Rc<Volume>) {
+        let mut told_lost = 0;
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let Some(queue) = self.queue.borrow().clone() else {
@@ -281,6 +282,15 @@ impl Volume {
             };
             while let Some(note) = queue.note() {
                 tracing::info!("{}: {}", self.node(), note);
+            }
+            let lost = queue.notes_lost();
+            if lost > told_lost {
+                let more = lost - told_lost;
+                tracing::warn!(
+                    "{}: {more} notes came too fast and were dropped",
+                    self.node()
+                );
+                told_lost = lost;
             }
             if queue.is_finished() {
                 if self.stage.get() != Stage::Stopped {
