@@ -64,6 +64,17 @@ pub async fn make(
             format!("{}; then attach again", remedies.join("; ")),
         ));
     }
+    if let Some(path) = records::unreadable(layout).first() {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "{} cannot be read: an earlier daemon may have left writes on the way to this LUN, and the record of its \
+                 sessions is lost",
+                path.display()
+            ),
+            "once the target has closed the sessions of that daemon, remove the file and attach again",
+        ));
+    }
     let unresolved = records::unresolved(layout, wwid).map_err(|error| {
         Failure::new(
             Kind::Failed,

@@ -131,14 +131,29 @@ pub fn remove_device(layout: &Layout, id: u32) {
 
 /// Devices that have a record.
 pub fn devices(layout: &Layout) -> Vec<DeviceRecord> {
-    names(&layout.devices())
-        .iter()
-        .filter(|name| name.ends_with(".json"))
-        .filter_map(|name| {
-            let bytes = std::fs::read(layout.devices().join(name)).ok()?;
-            serde_json::from_slice(&bytes).ok()
-        })
+    read_records(layout)
+        .filter_map(|(_, record)| record.ok())
         .collect()
+}
+
+/// Records that cannot be read or understood: whose sessions they name, and so which LUN an old write may still
+/// reach, is unknown.
+pub fn unreadable(layout: &Layout) -> Vec<PathBuf> {
+    read_records(layout)
+        .filter_map(|(path, record)| record.is_err().then_some(path))
+        .collect()
+}
+
+fn read_records(layout: &Layout) -> impl Iterator<Item = (PathBuf, io::Result<DeviceRecord>)> {
+    let folder = layout.devices();
+    names(&folder)
+        .into_iter()
+        .filter(|name| name.ends_with(".json"))
+        .map(move |name| {
+            let path = folder.join(name);
+            let record = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+            (path, record)
+        })
 }
 
 /// Unresolved writes of an earlier run. A file that cannot be understood is an error: to ignore it would let an old
@@ -332,6 +347,17 @@ mod tests {
         assert_eq!(unresolved(&layout, &identity.wwid).unwrap(), []);
         std::fs::write(volume_path(&layout, &identity.wwid), b"{").unwrap();
         assert!(unresolved(&layout, &identity.wwid).is_err());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_understood_is_not_overlooked() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::below(folder.path().to_owned());
+        assert_eq!(unreadable(&layout), Vec::<PathBuf>::new());
+        std::fs::create_dir_all(layout.devices()).unwrap();
+        std::fs::write(record_path(&layout, 5), b"{\"id\": 5}").unwrap();
+        assert_eq!(devices(&layout), []);
+        assert_eq!(unreadable(&layout), [record_path(&layout, 5)]);
     }
 
     #[test]
