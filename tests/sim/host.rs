@@ -33,6 +33,10 @@ pub const SCRATCH_LEN: u32 = 64 << 10;
 pub(crate) const CANARY: u8 = 0xdb;
 /// Payload of one send.
 const SEND_MAX: usize = 64 << 10;
+/// Bytes of headers in one send.
+const HEAD_MAX: usize = 4096;
+/// Pieces of one send.
+const PIECES_MAX: usize = 48;
 
 /// Timers of one moment, each of which may set off one more.
 const TIMER_ROUNDS_MAX: u32 = 4;
@@ -88,6 +92,8 @@ pub struct Host {
     next_request: Instant,
     /// A buffer full of canary.
     untouched: Vec<u8>,
+    /// Room for the heads of one send.
+    head: Vec<u8>,
     pub(crate) prng: Prng,
     pub(crate) orders: VecDeque<(Instant, Order)>,
     /// A shutdown is under way and must be over by then.
@@ -108,7 +114,8 @@ impl Host {
         let volume = attach(now, &plan, plan.volume(), &[]);
         // Tags first, then one scratch buffer per link, all of the larger length.
         let buffers = usize::from(plan.depth) + multipath_links();
-        let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
+        let len = plan.io_len_max().max(SCRATCH_LEN) as usize;
+        let mut memory = Buffers::new(buffers, len);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
         }
@@ -123,7 +130,8 @@ impl Host {
             orders: VecDeque::new(),
             ends_by: None,
             may_fail: plan.no_path_retry != NoPathRetry::Queue,
-            untouched: vec![CANARY; IO_LEN_MAX.max(SCRATCH_LEN) as usize],
+            untouched: vec![CANARY; len],
+            head: vec![0; HEAD_MAX],
             world,
             prng,
             plan,
@@ -305,15 +313,18 @@ impl Host {
             if !slot.connected || slot.sending.is_some() || slot.over.is_some() {
                 continue;
             }
-            let mut head = vec![0; 4096];
-            let mut pieces = Vec::with_capacity(48);
-            let mut out = Outgoing::new(&mut head, &mut pieces, SEND_MAX);
+            let mut pieces = Vec::with_capacity(PIECES_MAX);
+            let mut out = Outgoing::new(&mut self.head, &mut pieces, SEND_MAX);
             self.volume
                 .poll_transmit(now, *link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
                 let done = now + Duration::from_micros(self.prng.below(40));
-                slot.sending = Some(Sending { head, pieces, done });
+                slot.sending = Some(Sending {
+                    head: self.head.clone(),
+                    pieces,
+                    done,
+                });
             }
         }
         any
@@ -420,8 +431,9 @@ impl Host {
         if let Err(breach) = self.judge.end(open.id, outcome, data) {
             panic!("{breach:?} at the end of {:?}", open.operation);
         }
-        // From now on the buffer is somebody else's.
-        buffer.fill(CANARY);
+        // From now on the buffer is somebody else's. Beyond the request it was canary all the time, or the next request
+        // tells.
+        buffer[..open.len].fill(CANARY);
         self.free.push(tag);
     }
 
@@ -446,7 +458,7 @@ impl Host {
                 *buffer == self.untouched,
                 "{tag:?} was touched after its answer"
             );
-            let most = u64::from(IO_LEN_MAX / self.plan.block_len).min(self.plan.region);
+            let most = u64::from(self.plan.io_len_max() / self.plan.block_len);
             let blocks = match self.prng.below(4) {
                 0 => self.prng.between(1, most),
                 _ => self.prng.between(1, most.min(8)),

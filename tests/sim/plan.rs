@@ -159,6 +159,12 @@ impl Plan {
             .flat_map(move |path| UnresolvedWrite::anything(blocks, path.isid, path.portal_group))
     }
 
+    /// Longest request in bytes: no longer than the region, so that buffers are small and runs fast.
+    pub fn io_len_max(&self) -> u32 {
+        let region = self.region * u64::from(self.block_len);
+        u32::try_from(region).unwrap_or(IO_LEN_MAX).min(IO_LEN_MAX)
+    }
+
     fn group(&self, portal: usize) -> Tpgt {
         Tpgt(if self.one_group { 1 } else { 1 + portal as u16 })
     }
@@ -351,7 +357,7 @@ impl Plan {
             depth: self.depth,
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
-            io_len_max: IO_LEN_MAX,
+            io_len_max: self.io_len_max(),
             initiator_name: "iqn.2026-01.test:host".into(),
             credentials: None,
             offer: Offer {

@@ -98,11 +98,13 @@ pub struct Judge {
 }
 
 const MAGIC: &[u8; 8] = b"kitblock";
+/// Magic, address and write.
+const HEAD_LEN: usize = 24;
 
 impl Judge {
     /// A judge of a device of zeros with blocks of `block_size` bytes.
     pub fn new(block_size: u32, salt: u64) -> Judge {
-        assert!(block_size >= 32);
+        assert!(block_size >= 32 && block_size.is_multiple_of(8));
         Judge {
             block_size: block_size as usize,
             salt,
@@ -354,28 +356,44 @@ impl Judge {
 
     /// The content of a block: magic, address, write, and noise that follows from them.
     fn block(&self, lba: u64, write: u64) -> Vec<u8> {
-        let mut block = Vec::with_capacity(self.block_size);
-        block.extend(MAGIC);
-        block.extend(lba.to_be_bytes());
-        block.extend(write.to_be_bytes());
-        let mut noise = Prng::new(self.salt ^ lba.rotate_left(32) ^ write);
-        while block.len() < self.block_size {
-            let word = noise.next().to_be_bytes();
-            let left = self.block_size - block.len();
-            block.extend(&word[..left.min(8)]);
+        let mut block = vec![0; self.block_size];
+        let (head, noise) = block.split_at_mut(HEAD_LEN);
+        head[..8].copy_from_slice(MAGIC);
+        head[8..16].copy_from_slice(&lba.to_be_bytes());
+        head[16..].copy_from_slice(&write.to_be_bytes());
+        for (place, word) in noise.chunks_exact_mut(8).zip(self.noise(lba, write)) {
+            place.copy_from_slice(&word);
         }
         block
     }
 
+    /// No two words of a block, and no two blocks, share their noise.
+    fn noise(&self, lba: u64, write: u64) -> impl Iterator<Item = [u8; 8]> + use<> {
+        let mut word = Prng::new(self.salt ^ lba.rotate_left(32) ^ write).next();
+        core::iter::repeat_with(move || {
+            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            word.to_be_bytes()
+        })
+    }
+
     /// The write that a block names; `None` for zeros.
     fn name(&self, lba: u64, block: &[u8]) -> Result<Option<u64>, Breach> {
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
         let word =
             |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("eight bytes"));
+        if block[..8] != MAGIC[..] {
+            let zeros = block.iter().all(|byte| *byte == 0);
+            return if zeros {
+                Ok(None)
+            } else {
+                Err(Breach::Torn { lba })
+            };
+        }
         let write = word(16);
-        if block[..8] != MAGIC[..] || word(8) != lba || self.block(lba, write) != block {
+        let whole = block[HEAD_LEN..]
+            .chunks_exact(8)
+            .zip(self.noise(lba, write))
+            .all(|(found, word)| found == word);
+        if word(8) != lba || !whole {
             return Err(Breach::Torn { lba });
         }
         let made = self
