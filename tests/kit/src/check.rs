@@ -85,6 +85,8 @@ pub struct Judge {
     block_size: usize,
     /// Salt of the block contents.
     salt: u64,
+    /// Random bytes that blocks are filled from.
+    noise: Vec<u8>,
     tick: u64,
     next: u64,
     writes: BTreeMap<u64, Write>,
@@ -100,14 +102,17 @@ pub struct Judge {
 const MAGIC: &[u8; 8] = b"kitblock";
 /// Magic, address and write.
 const HEAD_LEN: usize = 24;
+/// Places in the random page where a block's noise may begin.
+const NOISE_STARTS: u64 = 4096;
 
 impl Judge {
     /// A judge of a device of zeros with blocks of `block_size` bytes.
     pub fn new(block_size: u32, salt: u64) -> Judge {
-        assert!(block_size >= 32 && block_size.is_multiple_of(8));
+        assert!(block_size >= 32);
         Judge {
             block_size: block_size as usize,
             salt,
+            noise: Prng::new(salt).bytes(block_size as usize + NOISE_STARTS as usize),
             tick: 0,
             next: 1,
             writes: BTreeMap::new(),
@@ -361,19 +366,14 @@ impl Judge {
         head[..8].copy_from_slice(MAGIC);
         head[8..16].copy_from_slice(&lba.to_be_bytes());
         head[16..].copy_from_slice(&write.to_be_bytes());
-        for (place, word) in noise.chunks_exact_mut(8).zip(self.noise(lba, write)) {
-            place.copy_from_slice(&word);
-        }
+        noise.copy_from_slice(self.noise(lba, write));
         block
     }
 
-    /// No two words of a block, and no two blocks, share their noise.
-    fn noise(&self, lba: u64, write: u64) -> impl Iterator<Item = [u8; 8]> + use<> {
-        let mut word = Prng::new(self.salt ^ lba.rotate_left(32) ^ write).next();
-        core::iter::repeat_with(move || {
-            word = word.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            word.to_be_bytes()
-        })
+    /// A stretch of the random page: where it begins follows from address and write.
+    fn noise(&self, lba: u64, write: u64) -> &[u8] {
+        let start = Prng::new(self.salt ^ lba.rotate_left(32) ^ write).below(NOISE_STARTS);
+        &self.noise[start as usize..][..self.block_size - HEAD_LEN]
     }
 
     /// The write that a block names; `None` for zeros.
@@ -381,7 +381,7 @@ impl Judge {
         let word =
             |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("eight bytes"));
         if block[..8] != MAGIC[..] {
-            let zeros = block.iter().all(|byte| *byte == 0);
+            let zeros = block.chunks(64).all(|part| *part == [0; 64][..part.len()]);
             return if zeros {
                 Ok(None)
             } else {
@@ -389,10 +389,7 @@ impl Judge {
             };
         }
         let write = word(16);
-        let whole = block[HEAD_LEN..]
-            .chunks_exact(8)
-            .zip(self.noise(lba, write))
-            .all(|(found, word)| found == word);
+        let whole = block[HEAD_LEN..] == *self.noise(lba, write);
         if word(8) != lba || !whole {
             return Err(Breach::Torn { lba });
         }
