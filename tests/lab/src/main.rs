@@ -17,6 +17,7 @@ mod kernel;
 mod kernel_log;
 mod runner;
 mod scenario;
+mod soak;
 
 use crate::accel::Accel;
 use crate::cache::{Lab, target_dir};
@@ -80,6 +81,15 @@ enum Verb {
         seed: u64,
         #[command(flatten)]
         which: Which,
+    },
+    /// The simulation over many seeds, on every core
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// Minutes after which no more are begun
+        #[arg(long)]
+        minutes: Option<u64>,
     },
     /// A guest with the target up and sanblk installed, and a shell in it
     Shell(Which),
@@ -167,6 +177,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
             }
             Ok(0)
         }
+        Verb::Soak { seeds, minutes } => soak::run(&lab, seeds, minutes),
         Verb::Shell(which) => shell(&lab, which.kernels()[0]),
         Verb::Image(which) => {
             for kernel in which.kernels() {
