@@ -61,11 +61,35 @@ pub(crate) struct Sending {
     done: Instant,
 }
 
+impl Sending {
+    /// The kernel reads buffers only now: they must still belong to the requests that they were filled for.
+    fn judge(&self, open: &BTreeMap<Tag, Open>, depth: u16) {
+        for piece in &self.pieces {
+            if let Piece::Payload { buffer, .. } = piece
+                && buffer.0 < depth
+            {
+                let tag = Tag(buffer.0);
+                assert!(
+                    open.contains_key(&tag),
+                    "{tag:?} is sent from after its answer"
+                );
+            }
+        }
+    }
+}
+
 /// A request in flight.
 pub(crate) struct Open {
     pub(crate) id: RequestId,
     operation: Operation,
     len: usize,
+}
+
+/// A rule of the runtime's half of the contract, broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slip {
+    /// A request is answered while a send still names its buffer.
+    AnswersDuringSend,
 }
 
 /// When a run ends before its time.
@@ -89,6 +113,10 @@ pub struct Host {
     pub(crate) slots: BTreeMap<LinkId, Slot>,
     pub(crate) open: BTreeMap<Tag, Open>,
     pub(crate) free: Vec<Tag>,
+    /// Answers that wait for the end of a send.
+    pub(crate) held_back: Vec<(Tag, Result<(), IoError>)>,
+    /// What this runtime does wrong.
+    pub(crate) slip: Option<Slip>,
     next_request: Instant,
     /// A buffer full of canary.
     untouched: Vec<u8>,
@@ -126,6 +154,8 @@ impl Host {
             slots: BTreeMap::new(),
             open: BTreeMap::new(),
             free: (0..plan.depth).map(Tag).collect(),
+            held_back: Vec::new(),
+            slip: None,
             next_request: now,
             orders: VecDeque::new(),
             ends_by: None,
@@ -254,6 +284,7 @@ impl Host {
         while again {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
+            again |= self.release_held_back();
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -300,6 +331,7 @@ impl Host {
                 .is_some_and(|sending| sending.done <= now);
             if due && slot.over.is_none() {
                 let sending = slot.sending.take().expect("it is due");
+                sending.judge(&self.open, self.plan.depth);
                 self.world.send(slot.conn, &gather(&sending, &self.memory));
                 any = true;
             }
@@ -319,7 +351,9 @@ impl Host {
                 .poll_transmit(now, *link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
-                let done = now + Duration::from_micros(self.prng.below(40));
+                // Most sends fit the socket's buffer at once; some wait for room.
+                let most = if self.prng.below(16) == 0 { 2_000 } else { 40 };
+                let done = now + Duration::from_micros(self.prng.below(most));
                 slot.sending = Some(Sending {
                     head: self.head.clone(),
                     pieces,
@@ -387,6 +421,7 @@ impl Host {
                     if let Some(sending) = slot.sending.take()
                         && self.prng.percent(50)
                     {
+                        sending.judge(&self.open, self.plan.depth);
                         self.world.send(slot.conn, &gather(&sending, &self.memory));
                     }
                     match how {
@@ -398,9 +433,37 @@ impl Host {
                 }
                 self.end_link(link, now);
             }
+            Output::Complete { tag, result } if self.is_being_sent(tag) => {
+                self.held_back.push((tag, result));
+            }
             Output::Complete { tag, result } => self.complete(tag, result),
             Output::Note(_) => {}
         }
+    }
+
+    /// Whether a send that is under way names the tag's buffer. The target may have answered without waiting for it.
+    fn is_being_sent(&self, tag: Tag) -> bool {
+        let names =
+            |piece: &Piece| matches!(piece, Piece::Payload { buffer, .. } if buffer.0 == tag.0);
+        self.slip != Some(Slip::AnswersDuringSend)
+            && self
+                .slots
+                .values()
+                .filter_map(|slot| slot.sending.as_ref())
+                .any(|sending| sending.pieces.iter().any(names))
+    }
+
+    /// Answers whose buffers no send names any more.
+    fn release_held_back(&mut self) -> bool {
+        let (still, free): (Vec<_>, Vec<_>) = core::mem::take(&mut self.held_back)
+            .into_iter()
+            .partition(|(tag, _)| self.is_being_sent(*tag));
+        self.held_back = still;
+        let any = !free.is_empty();
+        for (tag, result) in free {
+            self.complete(tag, result);
+        }
+        any
     }
 
     fn complete(&mut self, tag: Tag, result: Result<(), IoError>) {

@@ -10,7 +10,7 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
+use kit::target::{Bug, FLAVOURS, Flavour, Limits, Portal, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::UnmapLimits;
 use multipath::{
@@ -26,6 +26,27 @@ const RULES: [NoPathRetry; 4] = [
     NoPathRetry::For(Duration::from_secs(2)),
     NoPathRetry::Fail,
 ];
+
+/// What a target may do wrong and must not get away with, nor do harm: each is seen without a digest.
+const BREACHES: [Bug; 12] = [
+    Bug::DataSnGap,
+    Bug::DataInOffset,
+    Bug::DataInBeyond,
+    Bug::Oversize,
+    Bug::StatSnGap,
+    Bug::ExpDataSn,
+    Bug::R2tSnGap,
+    Bug::R2tBeyond,
+    Bug::R2tTooLong,
+    Bug::R2tLost,
+    Bug::UnknownOpcode,
+    Bug::AmbiguousNop,
+];
+
+/// Kinds of incidents: the network's come first, then the backend's.
+const NETWORK_KINDS: u64 = 6;
+const BACKEND_KINDS: u64 = 12;
+const ALL_KINDS: u64 = 19;
 
 /// Longest pause between two requests in microseconds.
 pub const THINK_US: u64 = 40_000;
@@ -60,11 +81,12 @@ pub struct Plan {
     pub seed: u64,
     pub trouble: Trouble,
     pub paths: usize,
-    /// All portals in one portal group, or each in its own.
-    pub one_group: bool,
-    pub reinstatement: Reinstatement,
-    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
-    pub task_set_per_nexus: bool,
+    /// Portal group of each portal. A path is fenced through another one of its group, or by its own return.
+    pub groups: Vec<u16>,
+    pub flavour: Flavour,
+    /// Refused commands are answered before their data have come.
+    pub answers_before_data: bool,
+    pub links: Vec<LinkConfig>,
     pub digests: bool,
     /// The target reports asymmetric access.
     pub alua: bool,
@@ -87,20 +109,18 @@ impl Plan {
     pub fn draw(seed: u64, trouble: Trouble) -> Plan {
         let mut prng = Prng::new(seed);
         let burst = 8192 << prng.between(0, 5);
-        let reinstatement = prng.pick(&[
-            Reinstatement::AnswerAfterDrain,
-            Reinstatement::ReadAfterDrain,
-            Reinstatement::AnswerAtOnce,
-        ]);
+        let flavour = prng.pick(&FLAVOURS);
+        let paths = prng.between(1, 4) as usize;
         let duration = Duration::from_millis(prng.between(2_000, 15_000));
         let orders = Plan::draw_orders(&mut prng, trouble, duration);
         Plan {
             seed,
             trouble,
-            paths: prng.between(1, 3) as usize,
-            one_group: prng.percent(70),
-            reinstatement,
-            task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
+            paths,
+            groups: Plan::draw_groups(&mut prng, paths),
+            flavour,
+            answers_before_data: prng.percent(20),
+            links: (0..paths).map(|_| Plan::draw_link(&mut prng)).collect(),
             digests: prng.percent(30),
             alua: prng.percent(50),
             limits: Limits {
@@ -126,6 +146,27 @@ impl Plan {
             },
             orders,
             duration,
+        }
+    }
+
+    /// All portals in one group, each in its own, or two groups.
+    fn draw_groups(prng: &mut Prng, paths: usize) -> Vec<u16> {
+        let kind = prng.below(10);
+        let group = |portal: usize| match kind {
+            0..=5 => 1,
+            6 | 7 => 1 + portal as u16,
+            _ => 1 + prng.below(2) as u16,
+        };
+        (0..paths).map(group).collect()
+    }
+
+    fn draw_link(prng: &mut Prng) -> LinkConfig {
+        let latency = prng.pick(&[10, 50, 50, 50, 500, 5_000]);
+        LinkConfig {
+            latency_min: Duration::from_micros(latency),
+            latency_max: Duration::from_micros(latency * prng.between(1, 4)),
+            bandwidth: prng.pick(&[None, None, Some(100 << 20), Some(10 << 20)]),
+            piece_max: prng.pick(&[536, 1460, 8960, 65_536]),
         }
     }
 
@@ -166,7 +207,7 @@ impl Plan {
     }
 
     fn group(&self, portal: usize) -> Tpgt {
-        Tpgt(if self.one_group { 1 } else { 1 + portal as u16 })
+        Tpgt(self.groups[portal])
     }
 
     fn address(portal: usize) -> SocketAddr {
@@ -191,12 +232,14 @@ impl Plan {
     }
 
     fn target(&self) -> TargetConfig {
-        TargetConfig {
+        let mut target = TargetConfig {
             portals: (0..self.paths).map(|portal| self.portal(portal)).collect(),
             limits: self.limits.clone(),
-            reinstatement: self.reinstatement,
+            answers_before_data: self.answers_before_data,
             ..TargetConfig::default()
-        }
+        };
+        self.flavour.shape(&mut target);
+        target
     }
 
     fn unit(&self) -> LunConfig {
@@ -204,7 +247,7 @@ impl Plan {
             block_size: self.block_len,
             blocks: 1 << 34,
             alua: self.alua,
-            task_set_per_nexus: self.task_set_per_nexus,
+            task_set_per_nexus: self.flavour.has_task_set_per_nexus(),
             record_effects: true,
             ..LunConfig::default()
         }
@@ -219,10 +262,24 @@ impl Plan {
     }
 
     pub fn world(&self) -> World {
-        let links = vec![LinkConfig::default(); self.paths];
-        let mut world = World::new(self.seed, self.target(), self.unit(), &links);
+        let mut world = World::new(self.seed, self.target(), self.unit(), &self.links);
         let mut prng = Prng::new(!self.seed);
         world.keep_impostor(LogicalUnit::new(self.impostor(), prng.fork()));
+        if self.trouble == Trouble::Everything {
+            // Once per run: a request that meets two such answers is failed, and rightly.
+            let at = Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            let short = Injection {
+                nexus: None,
+                select: Select::Reads,
+                fault: Fault::ShortRead,
+                times: 1,
+            };
+            let lie = match prng.below(2) {
+                0 => Incident::Inject(LUN_0, short),
+                _ => Incident::Arm(Bug::WrongResidual),
+            };
+            world.schedule(world.now() + at, lie);
+        }
         for _ in 0..self.incidents {
             let at =
                 world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
@@ -236,9 +293,9 @@ impl Plan {
         let later = at + Duration::from_millis(prng.between(1, 6_000));
         let kinds = match self.trouble {
             Trouble::None => return,
-            Trouble::Network => 4,
-            Trouble::Backend => 10,
-            Trouble::Everything => 16,
+            Trouble::Network => NETWORK_KINDS,
+            Trouble::Backend => BACKEND_KINDS,
+            Trouble::Everything => ALL_KINDS,
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -249,11 +306,7 @@ impl Plan {
             };
             world.schedule(at, Incident::Inject(LUN_0, injection));
         };
-        let kind = prng.below(kinds);
-        if kind == 9 {
-            return self.plan_blackout(world, prng, at);
-        }
-        match kind {
+        match prng.below(kinds) {
             0 => {
                 world.schedule(at, Incident::Cut(link, Direction::ToTarget));
                 world.schedule(later, Incident::Heal(link));
@@ -268,8 +321,13 @@ impl Plan {
                 world.schedule(later, Incident::Heal(link));
             }
             3 => world.schedule(at, Incident::Reset(link)),
+            4 => {
+                let time = Duration::from_millis(prng.between(1, 3_000));
+                world.schedule(at, Incident::Clog(link, time));
+            }
+            5 => world.schedule(at, Incident::Forget(link)),
             // A write hangs in the backend, and its link goes: the making of a ghost.
-            4 | 5 => {
+            6 | 7 => {
                 inject(Select::Writes, Fault::Park, prng.between(1, 4) as u32);
                 let soon = at + Duration::from_millis(prng.between(1, 300));
                 let cut = if prng.percent(50) {
@@ -282,27 +340,29 @@ impl Plan {
                 let end = at + Duration::from_millis(prng.between(1, 8_000));
                 world.schedule(end, Incident::ReleaseAll);
             }
-            6 => {
+            8 => {
                 let late = Fault::Delay(Duration::from_millis(prng.between(1, 2_000)));
                 inject(Select::Any, late, prng.between(1, 8) as u32);
             }
-            7 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
-            8 => inject(
+            9 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
+            10 => inject(
                 Select::Any,
                 Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
                 1,
             ),
-            10..=12 => {
+            11 => self.plan_blackout(world, prng, at),
+            12..=14 => {
                 let down = Duration::from_millis(prng.between(0, 3_000));
                 world.schedule(at, Incident::Restart(down));
             }
-            13 => {
+            15 => {
                 // Back to the right disk with the next such incident, or in peace.
                 let down = Duration::from_millis(prng.between(0, 2_000));
                 world.schedule(at, Incident::Swap(down));
                 world.schedule(later, Incident::Swap(Duration::ZERO));
             }
-            14 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            16 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            17 => world.schedule(at, Incident::Arm(prng.pick(&BREACHES))),
             _ => {
                 let group = self.portal(prng.below(self.paths as u64) as usize).group;
                 let group = Group(group.0);

@@ -16,6 +16,10 @@ mod drain;
 pub mod fence;
 pub mod identity;
 pub mod isid;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod no_path;
 mod note;
 mod operation;

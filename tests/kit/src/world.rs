@@ -13,7 +13,7 @@ use iscsi_client::wire::Lun;
 use crate::disk::{AluaState, Code, Effect, Group, Injection, LogicalUnit, LunConfig};
 use crate::net::{Arrival, Direction, Link, LinkConfig, Network};
 use crate::prng::Prng;
-use crate::target::{Close, ConnId, Target, TargetConfig};
+use crate::target::{Bug, Close, ConnId, Target, TargetConfig};
 
 /// What happens to the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +35,12 @@ pub enum Incident {
     Heal(Link),
     /// Every connection of a link is reset.
     Reset(Link),
+    /// Nothing arrives over a link for so long; nothing is lost.
+    Clog(Link, Duration),
+    /// Every connection of a link is dead from now on, and nobody is told; new ones work.
+    Forget(Link),
+    /// The target is wrong once.
+    Arm(Bug),
     /// The target dies and is back after this time; until then connects are refused.
     Restart(Duration),
     /// A fault is armed at a logical unit.
@@ -148,6 +154,7 @@ impl World {
         self.unit().serve_everywhere();
         for link in 0..self.net.links() {
             self.happen(Incident::Heal(Link(link)));
+            self.net.unclog(Link(link));
         }
         self.happen(Incident::Disarm);
         self.happen(Incident::ReleaseAll);
@@ -255,6 +262,9 @@ impl World {
             Incident::Cut(link, direction) => self.net.cut(link, direction),
             Incident::Heal(link) => self.net.heal(self.now, link),
             Incident::Reset(link) => self.net.reset_link(self.now, link),
+            Incident::Clog(link, time) => self.net.clog(link, self.now + time),
+            Incident::Forget(link) => self.net.forget_link(link),
+            Incident::Arm(bug) => self.target.arm(bug),
             Incident::Restart(down) => self.restart(down),
             Incident::Swap(down) => {
                 self.restart(down);

@@ -13,6 +13,7 @@ use iscsi_client::wire::AsyncEvent;
 use super::dispatch::request_of;
 use super::ending::Life;
 use super::{CloseHow, Link, Note, OWN_TASKS, Output, PathId, Volume};
+use crate::mutant::{Mutant, lives};
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
@@ -86,7 +87,10 @@ impl Volume {
                 session_type: SessionType::Normal {
                     target_name: path.config.target_name.clone(),
                 },
-                isid: path.config.isid,
+                isid: match lives(Mutant::SameIsid) {
+                    true => self.paths[0].config.isid,
+                    false => path.config.isid,
+                },
                 offer: self.config.offer.clone(),
                 credentials,
                 entropy,
@@ -174,6 +178,17 @@ impl Volume {
         }
         self.set_phase(now, id, Phase::Closing { after });
         self.close_link(Link::Data(id), how);
+        if lives(Mutant::MovedBeforeTheLoss) {
+            self.move_orphans(id);
+        }
+    }
+
+    fn move_orphans(&mut self, id: PathId) {
+        if let Some(mut session) = self.path_mut(id).session.take() {
+            for orphan in session.drain_orphans() {
+                self.orphaned(id, orphan);
+            }
+        }
     }
 
     /// The session ended by itself.
@@ -264,11 +279,7 @@ impl Volume {
         }
         let contested = self.path_mut(id).contest.ended(now, ending);
         self.path_mut(id).fills.clear();
-        if let Some(mut session) = self.path_mut(id).session.take() {
-            for orphan in session.drain_orphans() {
-                self.orphaned(id, orphan);
-            }
-        }
+        self.move_orphans(id);
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),
             Phase::Down { .. } | Phase::Refused { .. } => return,
