@@ -8,6 +8,8 @@
 //! one seed, `SANBLK_SEEDS=2000` runs so many of each kind, `cargo lab soak` far more.
 
 mod host;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod orders;
 mod plan;
 
@@ -22,14 +24,19 @@ use plan::{Plan, Trouble};
 const RECOVERY: Duration = Duration::from_secs(120);
 
 fn run(seed: u64, trouble: Trouble) -> Host {
-    let plan = Plan::draw(seed, trouble);
-    let _replay = Replay::of(seed, &format!("{plan:?}"));
+    run_plan(Plan::draw(seed, trouble), |_| ())
+}
+
+/// `begin` may add trouble of its own.
+fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
+    let _replay = Replay::of(plan.seed, &format!("{plan:?}"));
     let duration = plan.duration;
     let mut host = Host::new(plan);
     // As the daemon does: the device starts when its first path is up.
     let end = host.world.now() + RECOVERY;
     host.run(end, Until::Up);
     host.begin_trouble();
+    begin(&mut host);
     let end = host.world.now() + duration;
     host.run(end, Until::TheEnd);
     host.world.make_peace();
@@ -65,7 +72,7 @@ fn run(seed: u64, trouble: Trouble) -> Host {
 fn a_quiet_world() {
     for seed in seeds(20) {
         let host = run(seed, Trouble::None);
-        assert!(host.succeeded > 20 && host.failed.is_empty());
+        assert!(host.succeeded > 20 && host.failed == 0);
     }
 }
 

@@ -46,7 +46,7 @@ const BREACHES: [Bug; 12] = [
 /// Kinds of incidents: the network's come first, then the backend's.
 const NETWORK_KINDS: u64 = 6;
 const BACKEND_KINDS: u64 = 12;
-const ALL_KINDS: u64 = 19;
+const ALL_KINDS: u64 = 20;
 
 /// Longest pause between two requests in microseconds.
 pub const THINK_US: u64 = 40_000;
@@ -96,6 +96,10 @@ pub struct Plan {
     pub first_lba: u64,
     /// Blocks that the workload uses: few, so that requests overlap.
     pub region: u64,
+    /// How long the kernel may take to let go of a connection's buffers.
+    pub close_delay: Duration,
+    /// Payload bytes of one send.
+    pub send_max: usize,
     pub policy: PolicyKind,
     pub no_path_retry: NoPathRetry,
     pub incidents: u64,
@@ -119,7 +123,7 @@ impl Plan {
             paths,
             groups: Plan::draw_groups(&mut prng, paths),
             flavour,
-            answers_before_data: prng.percent(20),
+            answers_before_data: prng.percent(40),
             links: (0..paths).map(|_| Plan::draw_link(&mut prng)).collect(),
             digests: prng.percent(30),
             alua: prng.percent(50),
@@ -137,6 +141,8 @@ impl Plan {
             depth: prng.between(2, 24) as u16,
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
+            close_delay: Duration::from_micros(prng.pick(&[300, 300, 20_000])),
+            send_max: prng.pick(&[4 << 10, 16 << 10, 64 << 10]),
             policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
@@ -363,6 +369,10 @@ impl Plan {
             }
             16 => world.schedule(at, Incident::WriteCache(LUN_0)),
             17 => world.schedule(at, Incident::Arm(prng.pick(&BREACHES))),
+            18 => {
+                world.schedule(at, Incident::WriteProtect(LUN_0, true));
+                world.schedule(later, Incident::WriteProtect(LUN_0, false));
+            }
             _ => {
                 let group = self.portal(prng.below(self.paths as u64) as usize).group;
                 let group = Group(group.0);

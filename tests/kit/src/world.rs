@@ -54,6 +54,8 @@ pub enum Incident {
     Swap(Duration),
     /// A target port group of a unit gets another access state.
     Access(Lun, Group, AluaState),
+    /// A unit refuses writes, or takes them again.
+    WriteProtect(Lun, bool),
     /// A unit's volatile write cache is switched on, and it says so.
     WriteCache(Lun),
 }
@@ -120,6 +122,12 @@ impl World {
         trace.any(|(_, incident)| matches!(incident, Incident::Swap(_)))
     }
 
+    /// Whether [`Incident::WriteProtect`] happened.
+    pub fn was_write_protected(&self) -> bool {
+        let mut trace = self.trace.iter();
+        trace.any(|(_, incident)| matches!(incident, Incident::WriteProtect(..)))
+    }
+
     /// What the disk of the beginning, and what its impostor has executed since the last call.
     pub fn take_effects(&mut self) -> (Vec<Effect>, Vec<Effect>) {
         let present = self.unit().take_effects();
@@ -152,6 +160,7 @@ impl World {
         }
         self.down_until = None;
         self.unit().serve_everywhere();
+        self.unit().config_mut().read_only = false;
         for link in 0..self.net.links() {
             self.happen(Incident::Heal(Link(link)));
             self.net.unclog(Link(link));
@@ -276,6 +285,7 @@ impl World {
             Incident::Access(lun, group, state) => {
                 self.target.unit(lun).set_group(group, state, false);
             }
+            Incident::WriteProtect(lun, on) => self.target.unit(lun).config_mut().read_only = on,
             Incident::WriteCache(lun) => {
                 let unit = self.target.unit(lun);
                 unit.config_mut().write_cache = true;

@@ -263,16 +263,23 @@ fn cargo(lab: &Lab) -> Command {
     cargo
 }
 
-/// `cargo test --workspace`, with a real tgtd for the tests that want one. Its output goes straight through.
+/// `cargo test --workspace`, with a real tgtd for the tests that want one, and the simulation with rules broken on
+/// purpose, which is built apart so that no other test runs on such code. Their output goes straight through.
 fn workspace_tests(lab: &Lab) -> Result<bool> {
     let tgtd = image::tgtd(lab)?;
-    say("cargo test --workspace --locked");
-    let status = cargo(lab)
-        .args(["test", "--workspace", "--locked"])
-        .env("SANBLK_TGTD", tgtd)
-        .status()
-        .context("cannot start cargo")?;
-    Ok(status.success())
+    let mutants = "test --locked --package sanblk --features mutants --test sim mutants::";
+    for line in ["test --workspace --locked", mutants] {
+        say(format_args!("cargo {line}"));
+        let status = cargo(lab)
+            .args(line.split(' '))
+            .env("SANBLK_TGTD", &tgtd)
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Builds the program under test; `SANBLK_LAB_BINARY` names one that is built already.
