@@ -180,7 +180,9 @@ impl Host {
             self.turn();
             self.obey();
             self.fire_timers();
-            let mut wake = end;
+            // A volume that is over has no timer of its own to be attached again by.
+            let is_over = self.ends_by.is_some() && self.volume.is_shut_down();
+            let mut wake = if is_over { self.world.now() } else { end };
             if let Some((at, _)) = self.orders.front()
                 && self.ends_by.is_none()
             {
@@ -239,7 +241,11 @@ impl Host {
         match until {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
-            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+            Until::Quiet => {
+                self.open.is_empty()
+                    && self.ends_by.is_none()
+                    && self.volume.status().paths.iter().all(up)
+            }
         }
     }
 
