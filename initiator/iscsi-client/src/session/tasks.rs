@@ -76,21 +76,25 @@ pub(super) struct Management {
 }
 
 impl CommandTask {
-    /// This command's end.
-    pub(super) fn completion(&self, status: Status) -> Completion {
-        let received = match self.phase {
+    /// Bytes of Data-In that arrived in complete PDUs.
+    pub(super) fn received(&self) -> u32 {
+        match self.phase {
             Phase::Sent {
                 data: DataPhase::In { received, .. },
                 ..
             } => received,
             _ => 0,
-        };
+        }
+    }
+
+    /// This command's end.
+    pub(super) fn completion(&self, status: Status) -> Completion {
         Completion {
             handle: self.command.handle,
             status,
             sense: None,
             residual: Residual::None,
-            received,
+            received: self.received(),
         }
     }
 }
