@@ -112,6 +112,18 @@ pub struct PathConfig {
     pub isid: Isid,
 }
 
+/// Buffers for second copies of reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpareBuffers {
+    /// The first; the others follow. The first [`PATHS_MAX`] of them are bins, one per path, for data that nobody
+    /// waits for any more.
+    pub first: BufferId,
+    /// How many in all; up to [`PATHS_MAX`]: no read ever gets a second copy.
+    pub count: u16,
+    /// Length of each in bytes. Longer reads get no second copy.
+    pub len: u32,
+}
+
 /// Everything a volume needs at birth.
 #[derive(Clone, Debug)]
 pub struct VolumeConfig {
@@ -123,6 +135,8 @@ pub struct VolumeConfig {
     pub scratch_len: u32,
     /// Length of a tag's buffer in bytes.
     pub io_len_max: u32,
+    /// For second copies of reads.
+    pub spares: SpareBuffers,
     /// Our iSCSI name.
     pub initiator_name: String,
     /// CHAP, or nothing.
@@ -159,6 +173,24 @@ pub enum Output {
         tag: Tag,
         /// How it ended.
         result: Result<(), IoError>,
+    },
+    /// Copy `len` bytes from the start of `spare` to `offset` of the tag's buffer, before anything else is sent or
+    /// received.
+    Publish {
+        /// Where they are.
+        spare: BufferId,
+        /// Whose buffer.
+        tag: Tag,
+        /// Where they belong in it.
+        offset: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Take back the receive that is armed on this link, if there is one, report what it had received, and then
+    /// report [`Volume::rearmed`]; only then arm another.
+    Rearm {
+        /// Which connection.
+        link: LinkId,
     },
     /// Connect and report [`Volume::connected`] or [`Volume::lost`].
     Connect {

@@ -97,14 +97,14 @@ impl Ledger {
             extent,
             nexus,
         };
-        // A request has one task at a time and leaves a copy on a session once at most before the next
-        // session of that nexus fences it.
+        // Its parts do not overlap, and a part has one task at a time: it leaves a copy on a session once at most
+        // before the next session of that nexus fences it.
         assert!(
             !self
                 .copies
                 .iter()
-                .any(|old| old.owner == copy.owner && old.nexus == nexus),
-            "a request left two copies on one session"
+                .any(|old| old.owner == copy.owner && old.nexus == nexus && old.extent.overlaps(extent)),
+            "a request left two copies of the same blocks on one session"
         );
         self.copies.push(copy);
     }

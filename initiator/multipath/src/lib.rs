@@ -23,11 +23,12 @@ mod path;
 pub mod policy;
 mod probe;
 mod request;
+mod task;
 pub mod volume;
 
 pub use contract::{
     CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
+    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite, VolumeConfig,
     VolumeStatus,
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};

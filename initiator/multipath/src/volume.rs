@@ -24,6 +24,9 @@ mod answers;
 mod dispatch;
 mod ending;
 mod fencing;
+mod hedging;
+mod outcome;
+mod overdue;
 mod paths;
 mod picture;
 mod verify;
@@ -41,7 +44,7 @@ use iscsi_client::time::Instant;
 
 pub use crate::contract::{
     CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
+    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite, VolumeConfig,
     VolumeStatus,
 };
 pub use crate::note::Note;
@@ -53,13 +56,19 @@ use crate::note::Notes;
 use crate::operation::{Abilities, Plan};
 use crate::path::backoff::Jitter;
 use crate::path::{Path, Phase};
-use crate::policy::PolicyState;
+use crate::policy::hedge::Hedging;
+use crate::policy::turns::Turns;
+use crate::policy::{Class, PolicyState};
 use crate::request::Table;
+use crate::task::Tasks;
 use ending::Life;
 use fencing::Fence;
+use hedging::Spares;
 
 /// Unresolved writes kept for requests that were failed. When so many are open, more are held, not failed.
 const OWNERLESS_MAX: usize = 1024;
+/// Tasks of the table per tag: room for chunks, second copies and what is left of overtaken ones.
+const TASKS_PER_TAG: u16 = 4;
 /// Commands of the volume's own that a session has room for beside the requests.
 const OWN_TASKS: u16 = 4;
 
@@ -72,6 +81,12 @@ pub struct Volume {
     /// By path: the proof that its dead session is dead, made through another portal.
     fences: Vec<Fence>,
     table: Table,
+    tasks: Tasks,
+    /// When requests and tasks want to be looked at: never too late, perhaps too early.
+    requests_due: Option<Instant>,
+    turns: Turns,
+    hedging: Hedging,
+    spares: Spares,
     ledger: Ledger,
     policy: PolicyState,
     no_path: NoPath,
@@ -121,6 +136,11 @@ impl Volume {
             paths: Vec::with_capacity(PATHS_MAX),
             fences: Vec::with_capacity(PATHS_MAX),
             table: Table::new(config.depth),
+            tasks: Tasks::new(config.depth.saturating_mul(TASKS_PER_TAG)),
+            requests_due: None,
+            turns: Turns::default(),
+            hedging: Hedging::default(),
+            spares: Spares::new(config.spares),
             ledger: Ledger::new(usize::from(config.depth) * 2, OWNERLESS_MAX),
             policy: PolicyState::default(),
             no_path: NoPath::new(now, config.no_path_retry),
@@ -234,7 +254,9 @@ impl Volume {
         }
         match plan {
             Ok(Some(plan)) => {
-                self.table.admit(now, request, plan);
+                let len = u64::from(request.blocks) * u64::from(self.block_len());
+                let class = Class::of(u32::try_from(len).unwrap_or(u32::MAX));
+                self.table.admit(now, request, plan, class);
                 self.settle(now);
             }
             Ok(None) => self.complete(request.tag, Ok(())),
@@ -273,6 +295,14 @@ impl Volume {
             self.take_events(now, link, Some(memory));
             self.settle(now);
         }
+    }
+
+    /// No receive of this link is armed: [`Output::Rearm`] was carried out.
+    pub fn rearmed(&mut self, now: Instant, link: LinkId) {
+        if let Link::Data(path) = Link::of(link) {
+            self.publish_landed(path);
+        }
+        self.settle(now);
     }
 
     /// The connection is gone and nothing of it can touch a buffer. `why` is a short reason for display.
@@ -315,7 +345,7 @@ impl Volume {
         sessions
             .chain(paths)
             .chain(fences)
-            .chain(self.table.deadline())
+            .chain(self.requests_due)
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
             .min()

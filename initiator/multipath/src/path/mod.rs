@@ -28,10 +28,10 @@ use iscsi_client::session::{Handle, Session};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{PathConfig, PathState, Tag};
+use crate::contract::{PathConfig, PathState};
 use crate::fence::Nexus;
-use crate::operation::Fill;
 use crate::policy::AccessClass;
+use crate::task::TaskId;
 use backoff::Backoff;
 use check::Check;
 use contest::Contest;
@@ -172,8 +172,8 @@ pub(crate) struct Path {
     pub(crate) target_port_group: Option<u16>,
     /// It was verified as this volume's at least once.
     pub(crate) verified: bool,
-    /// Buffers to fill before the next send: tag, generation of its command, with what.
-    pub(crate) fills: Vec<(Tag, u16, Fill)>,
+    /// Commands that want something written into their buffer before the next send.
+    pub(crate) fills: Vec<TaskId>,
     pub(crate) tallies: Tallies,
     /// What the operator was told last.
     pub(crate) noted: Option<PathState>,

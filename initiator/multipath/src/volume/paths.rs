@@ -10,9 +10,8 @@ use iscsi_client::session::{Closed, Event, Session, SessionConfig};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::AsyncEvent;
 
-use super::dispatch::request_of;
 use super::ending::Life;
-use super::{CloseHow, Link, Note, OWN_TASKS, Output, PathId, Volume};
+use super::{CloseHow, Link, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
@@ -107,7 +106,7 @@ impl Volume {
     ) {
         match event {
             Event::Established => self.established(now, id),
-            Event::Completed(completion) if request_of(completion.handle).is_some() => {
+            Event::Completed(completion) if completion.handle.0 & OWN_BIT == 0 => {
                 self.answered(now, id, &completion);
             }
             Event::Completed(completion) => self.examined(now, id, &completion, memory),
@@ -266,7 +265,7 @@ impl Volume {
         self.path_mut(id).fills.clear();
         if let Some(mut session) = self.path_mut(id).session.take() {
             for orphan in session.drain_orphans() {
-                self.orphaned(id, orphan);
+                self.orphaned(now, id, orphan);
             }
         }
         let after = match &mut self.path_mut(id).phase {
