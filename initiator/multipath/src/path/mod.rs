@@ -17,7 +17,14 @@
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod contest;
+pub mod damping;
 pub(crate) mod depth;
+pub mod errors;
+pub mod load;
+pub mod meter;
+pub mod ramp;
+pub mod stall;
+pub mod window;
 
 use core::fmt;
 use core::net::SocketAddr;

@@ -11,7 +11,7 @@ use super::{CloseHow, IoError, Note, OWN_BIT, PATHS_MAX, PathId, Tag, Volume};
 use crate::no_path::Fate;
 use crate::operation::Fill;
 use crate::path::{After, Phase};
-use crate::policy::{self, AccessClass, Candidate};
+use crate::policy::{self, AccessClass, Ask, Candidate, Choice, Class};
 use crate::request::State;
 use crate::volume::ending::Life;
 
@@ -85,38 +85,32 @@ impl Volume {
     }
 
     fn choose(&mut self, avoid: Option<PathId>) -> Option<PathId> {
-        let all = self.candidates(None);
-        let others = match avoid {
-            Some(_) => self.candidates(avoid),
-            None => Candidates { ..all },
+        // What a command moves is not told apart yet: that matters to the policies that weigh bytes.
+        let ask = Ask {
+            direction: None,
+            len: 0,
+            class: Class::Small,
+            backlog: 0,
+            avoid,
         };
-        let candidates = if others.len > 0 { others } else { all };
-        policy::choose(
-            self.config.policy,
-            &mut self.policy,
-            &candidates.list[..candidates.len],
-        )
+        let candidates = self.candidates();
+        let list = &candidates.list[..candidates.len];
+        match policy::choose(self.config.policy, &mut self.policy, &ask, list) {
+            Choice::Send(path) => Some(path),
+            Choice::Wait => None,
+        }
     }
 
-    fn candidates(&self, without: Option<PathId>) -> Candidates {
+    fn candidates(&self) -> Candidates {
         let mut candidates = Candidates {
-            list: [Candidate {
-                path: PathId(0),
-                access: AccessClass::Optimized,
-                open: false,
-            }; PATHS_MAX],
+            list: [Candidate::plain(PathId(0), AccessClass::Optimized, false, 0); PATHS_MAX],
             len: 0,
         };
         for id in self.path_ids() {
             let path = self.path(id);
-            if let Phase::Up { access, .. } = path.phase
-                && without != Some(id)
-            {
-                candidates.list[candidates.len] = Candidate {
-                    path: id,
-                    access,
-                    open: path.is_open(),
-                };
+            if let Phase::Up { access, .. } = path.phase {
+                candidates.list[candidates.len] =
+                    Candidate::plain(id, access, path.is_open(), path.in_flight());
                 candidates.len += 1;
             }
         }
