@@ -103,7 +103,7 @@ impl From<Digest> for DigestPreference {
     }
 }
 
-/// `round-robin` or `failover`.
+/// `late-binding`, `service-time`, `queue-length`, `round-robin` or `failover`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -111,6 +111,12 @@ pub enum Policy {
     RoundRobin,
     /// The first usable path in the order given.
     Failover,
+    /// The fewest commands outstanding.
+    QueueLength,
+    /// The least to carry for its rate.
+    ServiceTime,
+    /// The path that would finish first.
+    LateBinding,
 }
 
 impl From<Policy> for PolicyKind {
@@ -118,6 +124,9 @@ impl From<Policy> for PolicyKind {
         match policy {
             Policy::RoundRobin => PolicyKind::RoundRobin,
             Policy::Failover => PolicyKind::Failover,
+            Policy::QueueLength => PolicyKind::QueueLength,
+            Policy::ServiceTime => PolicyKind::ServiceTime,
+            Policy::LateBinding => PolicyKind::LateBinding,
         }
     }
 }
@@ -231,6 +240,9 @@ impl From<PolicyKind> for Policy {
         match policy {
             PolicyKind::RoundRobin => Policy::RoundRobin,
             PolicyKind::Failover => Policy::Failover,
+            PolicyKind::QueueLength => Policy::QueueLength,
+            PolicyKind::ServiceTime => Policy::ServiceTime,
+            PolicyKind::LateBinding => Policy::LateBinding,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Turn {
     interfaces: Vec<Option<String>>,
     /// Ended requests whose buffer a send still reads: a target may answer a write before it has all of it.
     early: Vec<(Tag, Result<(), IoError>)>,
+    /// Links whose receive is being taken back.
+    rearming: [bool; LINKS_MAX],
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
 }
@@ -81,6 +83,7 @@ impl Turn {
             early: Vec::with_capacity(depth),
             block_shift: block_len.trailing_zeros(),
             interfaces: vec![None; multipath::volume::PATHS_MAX],
+            rearming: [false; LINKS_MAX],
             pieces: Vec::with_capacity(SEND_PIECES_MAX),
             vectors: Vec::with_capacity(SEND_PIECES_MAX),
         }
@@ -124,6 +127,8 @@ impl Turn {
         }
         self.answer_early(front);
         self.volume.handle_timeout(now);
+        self.perform(front, note);
+        self.rearm(now);
         self.perform(front, note);
         self.transmit(now);
         // Filling a send can end a session: its close must not wait for the next event.
@@ -214,6 +219,16 @@ impl Turn {
                         self.answer(front, tag, result);
                     }
                 }
+                Output::Publish {
+                    spare,
+                    tag,
+                    offset,
+                    len,
+                } => {
+                    let (from, to) = (ublk_dev::BufferId(spare.0), ublk_dev::BufferId(tag.0));
+                    self.slots.copy(from, to, offset, len);
+                }
+                Output::Rearm { link } => self.rearming[usize::from(link.0)] = true,
                 Output::Connect { link, to, path } => self.connect(link, to, path),
                 Output::Close { link, how } => {
                     let how = match how {
@@ -284,11 +299,30 @@ impl Turn {
         }
     }
 
+    /// Takes back the receives that the volume wants back, and says so when they are over.
+    fn rearm(&mut self, now: Instant) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if !self.rearming[index] {
+                continue;
+            }
+            if self.ring.receive_armed(theirs(link)) {
+                self.ring.take_back_receive(theirs(link));
+            } else {
+                self.rearming[index] = false;
+                self.volume.rearmed(now, link);
+            }
+        }
+    }
+
     /// One receive for each link that has none.
     fn receive(&mut self) {
         for index in 0..LINKS_MAX {
             let link = LinkId(index as u8);
-            if !self.ring.connected(theirs(link)) || self.ring.receive_armed(theirs(link)) {
+            if !self.ring.connected(theirs(link))
+                || self.ring.receive_armed(theirs(link))
+                || self.rearming[index]
+            {
                 continue;
             }
             let into = match self.volume.want(link) {

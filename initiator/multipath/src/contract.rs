@@ -87,12 +87,19 @@ pub enum NoPathRetry {
 }
 
 /// How a path is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PolicyKind {
     /// In turn over all usable paths of the best access class.
     RoundRobin,
     /// The first usable path in the order given; another only while it is down.
     Failover,
+    /// The path with the fewest commands outstanding.
+    QueueLength,
+    /// The path that has the least to carry for its rate.
+    ServiceTime,
+    /// The path that would finish first, and no path while a better one is about to have room.
+    #[default]
+    LateBinding,
 }
 
 /// A path to be.

@@ -100,10 +100,9 @@ impl Ledger {
         // Its parts do not overlap, and a part has one task at a time: it leaves a copy on a session once at most
         // before the next session of that nexus fences it.
         assert!(
-            !self
-                .copies
-                .iter()
-                .any(|old| old.owner == copy.owner && old.nexus == nexus && old.extent.overlaps(extent)),
+            !self.copies.iter().any(|old| old.owner == copy.owner
+                && old.nexus == nexus
+                && old.extent.overlaps(extent)),
             "a request left two copies of the same blocks on one session"
         );
         self.copies.push(copy);

@@ -5,6 +5,7 @@
 //! - [`fence`]: the rule about unresolved writes, and the ledger of them.
 //! - [`identity`]: which LUN is this, asked at every login before any write; [`isid`]: who are we.
 //! - [`policy`]: which path is next. [`no_path`]: what if there is none.
+//! - [`path`]: what is known of a path: how fast, how far, how trustworthy.
 //!
 //! Inside: a request's commands (`operation`), the table of requests (`request`), a path and its examination
 //! (`path`), what unit attentions lead to (`attention`).
@@ -19,7 +20,7 @@ pub mod isid;
 pub mod no_path;
 mod note;
 mod operation;
-mod path;
+pub mod path;
 pub mod policy;
 mod probe;
 mod request;
@@ -28,8 +29,8 @@ pub mod volume;
 
 pub use contract::{
     CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite,
+    VolumeConfig, VolumeStatus,
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};

@@ -82,6 +82,11 @@ pub enum Note {
         /// Path it was sent on.
         path: PathId,
     },
+    /// Too many of a path's last commands failed by its own fault: other paths go before it for a while.
+    TooManyErrors {
+        /// Which path.
+        path: PathId,
+    },
     /// Requests were failed because no path works.
     NoPath {
         /// How many.
@@ -164,6 +169,11 @@ impl fmt::Display for Note {
             Note::CommandTimeout { path } => write!(
                 f,
                 "{}: a command was not answered in time and is being aborted",
+                name(*path)
+            ),
+            Note::TooManyErrors { path } => write!(
+                f,
+                "{}: too many of its last commands failed; other paths go before it for a while",
                 name(*path)
             ),
             Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),

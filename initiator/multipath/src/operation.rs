@@ -261,9 +261,7 @@ impl Plan {
                 // Refused to another request meanwhile: this one finds out by itself.
                 Zeroing::PlainWrites => 1,
             },
-            Phase::Unmap => abilities
-                .unmap
-                .map_or(u32::MAX, |limits| limits.max_blocks),
+            Phase::Unmap => abilities.unmap.map_or(u32::MAX, |limits| limits.max_blocks),
         };
         let span = Span {
             start: self.next,

@@ -177,11 +177,13 @@ impl Slot {
             else {
                 return None;
             };
-            not_before.is_none_or(|at| now >= at).then_some(Work::Again {
-                part: index,
-                span,
-                avoid,
-            })
+            not_before
+                .is_none_or(|at| now >= at)
+                .then_some(Work::Again {
+                    part: index,
+                    span,
+                    avoid,
+                })
         });
         let fresh = || {
             let part = self

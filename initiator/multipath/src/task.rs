@@ -108,6 +108,11 @@ impl Tasks {
         !self.free.is_empty()
     }
 
+    /// Whether nothing runs.
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
     /// Enters a task.
     ///
     /// # Panics

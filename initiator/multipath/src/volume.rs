@@ -21,6 +21,7 @@
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
+mod candidates;
 mod dispatch;
 mod ending;
 mod fencing;
@@ -44,8 +45,8 @@ use iscsi_client::time::Instant;
 
 pub use crate::contract::{
     CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite,
+    VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -406,6 +407,9 @@ impl Volume {
         }
         self.enforce_no_path(now);
         self.dispatch(now);
+        if self.table.in_flight() == 0 && self.tasks.is_empty() {
+            self.requests_due = None;
+        }
         self.go_on_ending(now);
     }
 
@@ -470,7 +474,12 @@ impl Volume {
         let after = path.state();
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
             path.tallies.losses += 1;
+            let others = self.paths.iter().any(Path::is_usable);
+            self.path_mut(id).blame_loss(now, others);
+        } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
+            path.load.returned(now);
         }
+        let path = self.path_mut(id);
         if before != after {
             path.since = now;
             if path.is_news(&after) {

@@ -17,7 +17,14 @@
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod contest;
+pub mod damping;
 pub(crate) mod depth;
+pub mod errors;
+pub mod load;
+pub mod meter;
+pub mod ramp;
+pub mod stall;
+pub mod window;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -30,12 +37,15 @@ use iscsi_client::wire::Tpgt;
 
 use crate::contract::{PathConfig, PathState};
 use crate::fence::Nexus;
-use crate::policy::AccessClass;
+use crate::policy::{AccessClass, Standing};
 use crate::task::TaskId;
 use backoff::Backoff;
 use check::Check;
 use contest::Contest;
+use damping::{Blame, Damping};
 use depth::Depth;
+use errors::{Ended, Errors};
+use load::Load;
 
 /// TCP connect; a portal on a storage network answers in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -166,6 +176,11 @@ pub(crate) struct Path {
     pub(crate) backoff: Backoff,
     pub(crate) contest: Contest,
     pub(crate) depth: Depth,
+    /// What it carries, and how well.
+    pub(crate) load: Load,
+    /// What it did wrong lately.
+    pub(crate) damping: Damping,
+    pub(crate) errors: Errors,
     /// Portal group of the last login.
     pub(crate) portal_group: Option<Tpgt>,
     /// Group of the port within the LUN's target port groups.
@@ -197,6 +212,9 @@ impl Path {
             backoff: Backoff::RECONNECT,
             contest: Contest::default(),
             depth: Depth::default(),
+            load: Load::new(meter::START_RATE),
+            damping: Damping::default(),
+            errors: Errors::default(),
             portal_group: config.portal_group,
             target_port_group: None,
             verified: false,
@@ -296,6 +314,42 @@ impl Path {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.session.as_ref().map_or(0, Session::in_flight)
+    }
+
+    /// How far it is trusted.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        if self.damping.is_marginal(now) {
+            Standing::Marginal
+        } else {
+            Standing::Full
+        }
+    }
+
+    /// It has just stopped to carry IO. Its own fault, unless the target or the operator wanted it so, or no other path
+    /// works either.
+    pub(crate) fn blame_loss(&mut self, now: Instant, others_work: bool) {
+        let unplanned = matches!(
+            self.phase,
+            Phase::Down { gone: false, .. }
+                | Phase::Closing {
+                    after: After::Retry { .. }
+                }
+        );
+        let blame = if unplanned && others_work {
+            Blame::Failed
+        } else {
+            Blame::Planned
+        };
+        self.damping.blame(now, blame);
+    }
+
+    /// A command ended. Too many that failed by the path's own fault make it marginal; true if it has just become so.
+    pub(crate) fn note_ending(&mut self, now: Instant, ended: Ended) -> bool {
+        let too_many = self.errors.note(ended);
+        if too_many {
+            self.damping.condemn(now);
+        }
+        too_many
     }
 
     /// Whether a request may be sent on it now.

@@ -11,6 +11,7 @@ use crate::attention::Action;
 use crate::contract::Operation;
 use crate::operation::Step;
 use crate::path::check::Extent;
+use crate::path::errors::Ended;
 use crate::path::{After, Phase};
 use crate::policy::Direction;
 use crate::task::{Role, Task};
@@ -45,7 +46,7 @@ impl Volume {
             Role::Original => self.original_answered(now, &task, verdict),
             Role::Hedge { spare } => {
                 self.heard_on_the_side(now, id, &verdict);
-                self.hedge_ended(now, &task, spare, verdict == Verdict::Success);
+                self.hedge_ended(&task, spare, verdict == Verdict::Success);
             }
             Role::Abandoned { spare } => {
                 self.heard_on_the_side(now, id, &verdict);
@@ -57,11 +58,20 @@ impl Volume {
     /// What the answer says of the path.
     fn measured(&mut self, now: Instant, task: &Task, verdict: &Verdict) {
         let path = self.path_mut(task.path);
+        let ended = match verdict {
+            Verdict::PathError => Ended::Failed,
+            _ => Ended::Through,
+        };
+        if path.note_ending(now, ended) {
+            self.notes.push(Note::TooManyErrors { path: task.path });
+        }
+        let path = self.path_mut(task.path);
         if *verdict != Verdict::Success {
-            path.meter.dropped(now, &task.sent);
+            // An answer without data says nothing of the path's rate.
+            path.load.dropped(task.sent);
             return;
         }
-        path.meter.completed(now, &task.sent);
+        path.load.completed(now, task.sent);
         path.depth.completed();
         match task.step.direction() {
             Some(Direction::Read) => path.tallies.bytes_read += u64::from(task.step.payload_len),
@@ -181,13 +191,7 @@ impl Volume {
         self.with_patience(now, task, pause, Some(task.path));
     }
 
-    fn with_patience(
-        &mut self,
-        now: Instant,
-        task: &Task,
-        pause: Duration,
-        avoid: Option<PathId>,
-    ) {
+    fn with_patience(&mut self, now: Instant, task: &Task, pause: Duration, avoid: Option<PathId>) {
         if now.since(self.table.slot(task.tag).arrived) < PATIENCE {
             self.part_waits(task, Some(now + pause), avoid);
         } else {

@@ -5,24 +5,12 @@ use iscsi_client::session::{Command, Transfer};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::TaskAttribute;
 
-use super::{PATHS_MAX, PathId, PolicyKind, Request, Tag, Volume};
+use super::{PathId, PolicyKind, Request, Tag, Volume};
 use crate::operation::{Fill, Plan, Span, Step};
 use crate::path::{Path, Phase};
-use crate::policy::{self, Ask, Candidate, Choice, Class, Direction, PerDirection};
+use crate::policy::{self, Ask, Choice, Class, Direction, PerDirection};
 use crate::request::{Hedge, Part, Work};
 use crate::task::{Role, Stage, Task, TaskId};
-
-/// Paths that may carry a request now, without allocation.
-pub(super) struct Candidates {
-    list: [Candidate; PATHS_MAX],
-    len: usize,
-}
-
-impl Candidates {
-    pub(super) fn as_slice(&self) -> &[Candidate] {
-        &self.list[..self.len]
-    }
-}
 
 /// How far a pass over one class's list has come.
 #[derive(Clone, Copy, Default)]
@@ -79,7 +67,8 @@ impl Volume {
             };
             // Nothing of it can go: its pass is at the end of the list now, and the other has its turn.
             if let Some(offer) = self.next_offer(now, first, pass) {
-                self.turns.sent(first, offer.piece.step.payload_len, bulk_waits);
+                self.turns
+                    .sent(first, offer.piece.step.payload_len, bulk_waits);
                 self.send(now, &offer);
             }
         }
@@ -168,14 +157,21 @@ impl Volume {
     }
 
     /// Gives a command to its path's session.
-    pub(super) fn start(&mut self, now: Instant, piece: &Piece, path: PathId, role: Role) -> TaskId {
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        piece: &Piece,
+        path: PathId,
+        role: Role,
+    ) -> TaskId {
         let step = &piece.step;
         let deadline = now + step.timeout;
-        let sent = self
-            .path_mut(path)
-            .meter
-            .submitted(now, step.direction(), step.payload_len);
-        let late_at = self.late_at(&sent, role);
+        for other in self.path_ids().filter(|&other| other != path) {
+            self.path_mut(other).load.sent_elsewhere(step.payload_len);
+        }
+        let load = &mut self.path_mut(path).load;
+        let sent = load.submitted(now, step.direction(), step.payload_len);
+        let late_at = self.late_at(path, &sent, role);
         let id = self.tasks.start(Task {
             tag: piece.tag,
             part: piece.part,
@@ -246,4 +242,3 @@ impl Volume {
         }
     }
 }
-

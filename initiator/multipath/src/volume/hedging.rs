@@ -12,7 +12,7 @@ use iscsi_client::time::Instant;
 use super::dispatch::Piece;
 use super::{Link, Output, PATHS_MAX, PathId, SpareBuffers, Tag, Volume};
 use crate::path::meter::Sent;
-use crate::policy::hedge::{Hedging, Reason};
+use crate::policy::hedge::Reason;
 use crate::policy::{Choice, Class, Direction};
 use crate::request::{Hedge, Part};
 use crate::task::{Role, Task, TaskId};
@@ -55,14 +55,14 @@ impl Spares {
 
 impl Volume {
     /// When a command is late, if it is one that can have a second copy.
-    pub(super) fn late_at(&mut self, sent: &Sent, role: Role) -> Option<Instant> {
+    pub(super) fn late_at(&mut self, path: PathId, sent: &Sent, role: Role) -> Option<Instant> {
         let hedgeable = role == Role::Original && sent.direction == Some(Direction::Read);
         if !hedgeable {
             return None;
         }
         self.hedging.read_sent();
         (self.paths.len() > 1 && self.spares.fits(sent.len))
-            .then(|| Hedging::late_at(sent.at, sent.predicted))
+            .then(|| self.path(path).load.late_at(sent))
     }
 
     /// This read is late.
@@ -133,7 +133,7 @@ impl Volume {
             let session = self.path_mut(id).session.as_mut();
             if session.is_some_and(|session| session.withdraw(handle)) {
                 let task = self.tasks.end(task);
-                self.path_mut(id).meter.dropped(now, &task.sent);
+                self.path_mut(id).load.dropped(task.sent);
                 self.part_waits(&task, None, Some(id));
             } else if sent.direction == Some(Direction::Read) {
                 let task = *self.tasks.task(task);
@@ -143,13 +143,14 @@ impl Volume {
     }
 
     /// The second copy ended, well or not.
-    pub(super) fn hedge_ended(&mut self, now: Instant, task: &Task, spare: BufferId, good: bool) {
-        let Part::Out { span, original, .. } = self.table.slot(task.tag).parts[usize::from(task.part)]
+    pub(super) fn hedge_ended(&mut self, task: &Task, spare: BufferId, good: bool) {
+        let Part::Out { span, original, .. } =
+            self.table.slot(task.tag).parts[usize::from(task.part)]
         else {
             unreachable!("a copy of a part that is not out");
         };
         match (good, original) {
-            (true, Some(original)) => self.overtake(now, task, original, spare),
+            (true, Some(original)) => self.overtake(task, original, spare),
             (true, None) => {
                 self.publish(task, spare);
                 self.close_part(task.tag, task.part);
@@ -176,7 +177,7 @@ impl Volume {
     }
 
     /// The copy was first: the original must not touch the request's buffer any more.
-    fn overtake(&mut self, now: Instant, task: &Task, original: TaskId, spare: BufferId) {
+    fn overtake(&mut self, task: &Task, original: TaskId, spare: BufferId) {
         let path = self.tasks.task(original).path;
         let handle = self.tasks.handle(original);
         let withdrawn = self
@@ -186,7 +187,7 @@ impl Volume {
             .is_some_and(|session| session.withdraw(handle));
         if withdrawn {
             let original = self.tasks.end(original);
-            self.path_mut(path).meter.dropped(now, &original.sent);
+            self.path_mut(path).load.dropped(original.sent);
             self.publish(task, spare);
             self.close_part(task.tag, task.part);
         } else if self.may_be_receiving(path, task.tag) {

@@ -86,7 +86,10 @@ impl Volume {
     /// The rest of the request is done another way, from this part on.
     pub(super) fn other_plan(&mut self, task: &Task, plan: Plan) {
         let slot = self.table.slot_mut(task.tag);
-        assert!(!plan.is_parallel(), "only commands that follow one another change their form");
+        assert!(
+            !plan.is_parallel(),
+            "only commands that follow one another change their form"
+        );
         slot.plan = plan;
         slot.parts[usize::from(task.part)] = Part::Idle;
         self.settle_request(task.tag);
@@ -116,7 +119,7 @@ impl Volume {
         };
         let task = self.tasks.end(task);
         assert_eq!(task.path, id, "an orphan of another path");
-        self.path_mut(id).meter.dropped(now, &task.sent);
+        self.path_mut(id).load.dropped(task.sent);
         if orphan.sent
             && let Some(extent) = task.step.changes
         {
@@ -128,7 +131,7 @@ impl Volume {
                 self.part_waits(&task, None, Some(id));
             }
             Role::Original => self.part_failed(&task, IoError::Io),
-            Role::Hedge { spare } => self.hedge_ended(now, &task, spare, false),
+            Role::Hedge { spare } => self.hedge_ended(&task, spare, false),
             Role::Abandoned { spare } => self.forget(spare),
         }
     }

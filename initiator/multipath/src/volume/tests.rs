@@ -2,8 +2,8 @@
 
 mod basics;
 mod chance;
-
 mod fencing;
 mod host;
 mod outages;
+mod spread;
 mod trouble;

@@ -23,6 +23,7 @@ use crate::volume::Volume;
 
 pub(super) const DEPTH: u16 = 16;
 const IO_LEN: u32 = 1 << 20;
+const SPARES: u16 = PATHS_MAX as u16 + 8;
 const INITIATOR: &str = "iqn.2026-01.test:host";
 
 pub(super) struct Host {
@@ -105,6 +106,11 @@ impl Host {
             first_scratch: BufferId(DEPTH),
             scratch_len: 64 << 10,
             io_len_max: IO_LEN,
+            spares: SpareBuffers {
+                first: BufferId(DEPTH + LINKS_MAX as u16),
+                count: SPARES,
+                len: 128 << 10,
+            },
             initiator_name: INITIATOR.into(),
             credentials: None,
             offer: Offer::default(),
@@ -120,7 +126,7 @@ impl Host {
         let mut host = Host {
             volume: Volume::new(world.now(), config),
             world,
-            memory: Buffers::new(usize::from(DEPTH) + LINKS_MAX, IO_LEN as usize),
+            memory: Buffers::new(usize::from(DEPTH + SPARES) + LINKS_MAX, IO_LEN as usize),
             done: Vec::new(),
             notes: Vec::new(),
             patience: seconds(60),
@@ -224,6 +230,18 @@ impl Host {
                     self.closing.push((now + delay, link));
                 }
             }
+            Output::Publish {
+                spare,
+                tag,
+                offset,
+                len,
+            } => {
+                let bytes = self.memory.read(spare, 0, len).to_vec();
+                let place = self.memory.write(BufferId(tag.0), offset, len);
+                place.copy_from_slice(&bytes);
+            }
+            // Nothing stays armed between two turns.
+            Output::Rearm { link } => self.volume.rearmed(now, link),
             Output::Note(note) => self.notes.push(note),
         }
     }

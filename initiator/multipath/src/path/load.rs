@@ -1,0 +1,141 @@
+//! What a path carries, and what that says of it: meter, windows, stall penalty and ramp, moved together by each command
+//! that leaves or comes back. From here come the numbers that a policy chooses by.
+
+use core::time::Duration;
+
+use iscsi_client::time::Instant;
+
+use super::meter::{Meter, Sent};
+use super::ramp::Ramp;
+use super::stall::{self, Stall};
+use super::window::Window;
+use crate::contract::PathId;
+use crate::policy::{AccessClass, Candidate, Direction, PerDirection, Standing};
+
+/// The load of one path.
+#[derive(Clone, Debug)]
+pub struct Load {
+    meter: Meter,
+    windows: PerDirection<Window>,
+    stall: Stall,
+    ramp: Ramp,
+}
+
+impl Load {
+    /// Nothing under way, and no probation. `start_rate` as for [`Meter::new`].
+    pub fn new(start_rate: u64) -> Load {
+        Load {
+            meter: Meter::new(start_rate),
+            windows: PerDirection::default(),
+            stall: Stall::default(),
+            ramp: Ramp::Done,
+        }
+    }
+
+    /// The path came back: what was measured before counts on, but it carries little at first.
+    pub fn returned(&mut self, now: Instant) {
+        self.ramp = Ramp::start(now);
+    }
+
+    /// A command leaves on this path. To be given back once, to [`Load::completed`] or [`Load::dropped`].
+    pub fn submitted(&mut self, now: Instant, direction: Option<Direction>, len: u32) -> Sent {
+        self.ramp.sent_here(len);
+        self.meter.submitted(now, direction, len)
+    }
+
+    /// A command left on another path of the volume.
+    pub fn sent_elsewhere(&mut self, len: u32) {
+        self.ramp.sent_elsewhere(len);
+    }
+
+    /// The command was answered, well or not.
+    pub fn completed(&mut self, now: Instant, sent: Sent) {
+        let completion = self.meter.completed(now, sent);
+        if let Some(span) = completion.span {
+            self.windows.of_mut(span.direction).measured(&span);
+        }
+        let excess = stall::excess(completion.observed, completion.predicted);
+        self.stall.note(now, excess);
+        if excess < stall::EXCESS_MAX {
+            let window = self
+                .window(Direction::Read)
+                .saturating_add(self.window(Direction::Write));
+            self.ramp.clean(now, sent.at, window);
+        } else {
+            self.ramp.stalled(now);
+        }
+    }
+
+    /// The command is gone without an answer.
+    pub fn dropped(&mut self, sent: Sent) {
+        self.meter.dropped(sent);
+    }
+
+    /// The path became suspect.
+    pub fn suspected(&mut self, now: Instant) {
+        self.stall.note(now, stall::EXCESS_MAX);
+        self.ramp.stalled(now);
+    }
+
+    /// As [`Meter::round_trip_seen`].
+    pub fn round_trip_seen(&mut self, now: Instant, time: Duration) {
+        self.meter.round_trip_seen(now, time);
+    }
+
+    /// W(i,d) in bytes.
+    pub fn window(&self, direction: Direction) -> u64 {
+        let (rate, latency) = (self.meter.rate(direction), self.meter.latency());
+        self.windows.of(direction).bytes(rate, latency)
+    }
+
+    /// When a read that left now-ish is late, for [`Hedging::wanted`]: 3 x its ETA, stall penalty included.
+    ///
+    /// [`Hedging::wanted`]: crate::policy::hedge::Hedging::wanted
+    pub fn late_at(&self, sent: &Sent) -> Instant {
+        let eta = sent.predicted.saturating_add(self.stall.penalty(sent.at));
+        crate::policy::hedge::Hedging::late_at(sent.at, eta)
+    }
+
+    /// The measurements.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The stall penalty.
+    pub fn stall(&self, now: Instant) -> Duration {
+        self.stall.penalty(now)
+    }
+
+    /// The probation.
+    pub fn ramp(&self) -> &Ramp {
+        &self.ramp
+    }
+
+    /// The path as a policy sees it. `open`: its session has room, and its depth limit allows one more.
+    pub fn candidate(
+        &self,
+        now: Instant,
+        path: PathId,
+        access: AccessClass,
+        standing: Standing,
+        open: bool,
+    ) -> Candidate {
+        let both = |value: &dyn Fn(Direction) -> u64| PerDirection {
+            read: value(Direction::Read),
+            write: value(Direction::Write),
+        };
+        Candidate {
+            path,
+            access,
+            standing,
+            open,
+            in_flight: self.meter.in_flight(),
+            queued: both(&|direction| self.meter.queued(direction)),
+            rate: both(&|direction| self.meter.rate(direction)),
+            round_trip: self.meter.round_trip(),
+            stall: self.stall.penalty(now),
+            window: both(&|direction| self.window(direction)),
+            ramp: self.ramp.limit(now),
+        }
+    }
+}
