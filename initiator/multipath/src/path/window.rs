@@ -8,12 +8,14 @@
 use core::time::Duration;
 
 use crate::path::meter::Span;
+use crate::policy::Class;
 use crate::policy::chunk::CHUNK_MAX;
 
 /// What may wait in front of the path, in time.
 const TARGET: Duration = Duration::from_millis(2);
-/// Two chunks: while the answer to one is on its way, the next must be there, or the path idles for a round trip.
-const WINDOW_MIN: u64 = 2 * CHUNK_MAX as u64;
+/// Two chunks: while the answer to one is on its way, the next must be there, or the path idles for a round trip. And
+/// some small commands beside them, which would keep the second chunk out otherwise.
+const WINDOW_MIN: u64 = 2 * CHUNK_MAX as u64 + 2 * Class::SMALL_MAX as u64;
 /// The window is cut in eighths, down to one.
 const WHOLE: u64 = 8;
 /// The comparison starts anew after so many spans: what was good a while ago is no yardstick.
@@ -45,7 +47,7 @@ impl Default for Window {
 }
 
 impl Window {
-    /// max(two chunks, B x (R + 2 ms)), or less after delay rose, but one chunk at least.
+    /// max(two chunks and a little, B x (R + 2 ms)), or less after delay rose, but one chunk at least.
     pub fn bytes(&self, rate: u64, latency: Duration) -> u64 {
         let time = latency.saturating_add(TARGET).as_nanos();
         let bytes = u128::from(rate).saturating_mul(time) / 1_000_000_000;

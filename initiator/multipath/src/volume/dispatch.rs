@@ -91,6 +91,7 @@ impl Volume {
             len: 0,
             class: Class::Small,
             backlog: 0,
+            pressed: Duration::ZERO,
             avoid,
         };
         let candidates = self.candidates();
