@@ -71,6 +71,13 @@ impl Load {
         self.meter.dropped(sent);
     }
 
+    /// The command is overdue, and sent elsewhere as well: what comes next should not wait for its end to know.
+    pub fn late(&mut self, now: Instant, sent: &Sent) {
+        let excess = stall::excess(now.since(sent.at), sent.predicted);
+        self.stall.note(now, excess);
+        self.ramp.stalled(now);
+    }
+
     /// The path became suspect.
     pub fn suspected(&mut self, now: Instant) {
         self.stall.note(now, stall::EXCESS_MAX);
@@ -88,7 +95,7 @@ impl Load {
         self.windows.of(direction).bytes(rate, latency)
     }
 
-    /// When a read that left now-ish is late, for [`Hedging::wanted`]: 3 x its ETA, stall penalty included.
+    /// When a read that has just left is late, for [`Hedging::wanted`]: 3 x its ETA, stall penalty included.
     ///
     /// [`Hedging::wanted`]: crate::policy::hedge::Hedging::wanted
     pub fn late_at(&self, sent: &Sent) -> Instant {

@@ -96,7 +96,7 @@ impl Meter {
         let moving = match direction {
             Some(direction) => {
                 let flow = self.flows.of_mut(direction);
-                flow.submitted(len);
+                flow.submitted(now, len);
                 transfer_time(flow.queued(), flow.rate())
             }
             None => self

@@ -17,6 +17,11 @@ pub(super) fn choose<'a>(
             (candidate, time)
         })
         .min_by_key(|(candidate, time)| (*time, candidate.in_flight, candidate.path))?;
+    // More came all the time than the full path could carry, for longer than this one needs: what is kept back for the
+    // full path is not late by itself, it makes all that comes after it late.
+    if ask.pressed > soonest {
+        return Some(chosen.path);
+    }
     // The earliest-completion-first test: all that waits, through the full path alone. Only a path that has something
     // to complete can become open by waiting.
     let worth_waiting = candidates

@@ -119,8 +119,12 @@ pub struct Ask {
     pub len: u32,
     /// Of the request.
     pub class: Class,
-    /// Bytes of all that waits to go the same way, this one included.
+    /// Bytes of all that waits to go the same way and not after this one, this one included: of both classes for bulk,
+    /// of its own for small.
     pub backlog: u64,
+    /// For how long more than one request has been waiting for a path, without a pause. Chunks of one request do not
+    /// make it two; what waits for a time or for a fence does not count.
+    pub pressed: Duration,
     /// Rather not there: it failed there, or another copy of it is there. Kept to while any other path that is not
     /// suspect is usable, and no longer; who must not have it there compares the choice.
     pub avoid: Option<PathId>,

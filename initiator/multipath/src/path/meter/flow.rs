@@ -1,4 +1,7 @@
 //! One direction of a path: what is queued, and how fast it goes.
+//!
+//! Time counts while something is queued. A stretch of work that starts on an idle path has the round trip taken off,
+//! in which nothing could arrive; one that ends soon is left out, since it says nothing about bytes.
 
 use core::time::Duration;
 
@@ -10,6 +13,8 @@ const SPAN_MIN: Duration = Duration::from_millis(10);
 const COMPLETIONS_MIN: u32 = 8;
 /// Spans that are remembered.
 const SPANS: usize = 10;
+/// A stretch of fewer bytes between two idle moments is mostly round trip.
+const STRETCH_MIN: u64 = 64 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
@@ -18,20 +23,48 @@ pub(super) struct Flow {
     /// Rates of the last spans, 0 where there was none yet.
     rates: [u64; SPANS],
     next: usize,
-    span: Option<Running>,
+    /// What earlier stretches of the span brought.
+    span: Work,
+    supply: Supply,
+    /// The stretch under way; `None` while nothing is queued.
+    stretch: Option<Stretch>,
 }
 
-/// The span that is being measured. It starts with a completion, so that the wait for the first bytes is no part of it.
-#[derive(Clone, Copy, Debug)]
-struct Running {
-    since: Instant,
+/// What was done in which time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    time: Duration,
     bytes: u64,
     completions: u32,
     delays: Duration,
-    supply: Supply,
 }
 
-/// Whether the path had work enough.
+impl Work {
+    fn and(self, other: Work) -> Work {
+        Work {
+            time: self.time.saturating_add(other.time),
+            bytes: self.bytes.saturating_add(other.bytes),
+            completions: self.completions.saturating_add(other.completions),
+            delays: self.delays.saturating_add(other.delays),
+        }
+    }
+}
+
+/// From a moment when nothing was queued, or from the end of a span, to the last completion.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    since: Instant,
+    origin: Origin,
+    work: Work,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    Idle,
+    Span,
+}
+
+/// Whether the path had work enough during the span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Supply {
     Full,
@@ -46,7 +79,9 @@ impl Flow {
             start_rate,
             rates: [0; SPANS],
             next: 0,
-            span: None,
+            span: Work::default(),
+            supply: Supply::Full,
+            stretch: None,
         }
     }
 
@@ -59,14 +94,21 @@ impl Flow {
         if best == 0 { self.start_rate } else { best }
     }
 
-    pub(super) fn submitted(&mut self, len: u32) {
+    pub(super) fn submitted(&mut self, now: Instant, len: u32) {
+        if self.queued == 0 {
+            self.stretch = Some(Stretch {
+                since: now,
+                origin: Origin::Idle,
+                work: Work::default(),
+            });
+        }
         self.queued = self.queued.saturating_add(len.into());
     }
 
     pub(super) fn dropped(&mut self, len: u32) {
         self.queued = self.queued.saturating_sub(len.into());
-        // What was finished no longer follows from what was asked for.
-        self.span = None;
+        // What comes back no longer follows from what was asked for: this much is not measured.
+        self.stretch = None;
     }
 
     /// Returns rate and mean delay of the span that this completion ended.
@@ -78,48 +120,64 @@ impl Flow {
         round_trip: Duration,
     ) -> Option<(u64, Duration)> {
         self.queued = self.queued.saturating_sub(len.into());
-        let supply = if self.queued == 0 || self.queued < self.in_transit(round_trip) {
-            Supply::Short
-        } else {
-            Supply::Full
-        };
-        let fresh = Running {
-            since: now,
-            bytes: 0,
-            completions: 0,
-            delays: Duration::ZERO,
-            supply,
-        };
-        let Some(span) = &mut self.span else {
-            self.span = Some(fresh);
+        let Some(stretch) = &mut self.stretch else {
+            // After something was dropped: the next measurement starts here.
+            self.stretch = self.continued(now);
             return None;
         };
-        span.bytes = span.bytes.saturating_add(len.into());
-        span.completions += 1;
-        span.delays = span.delays.saturating_add(observed);
-        let elapsed = now.since(span.since);
-        if elapsed < SPAN_MIN || span.completions < COMPLETIONS_MIN {
-            if supply == Supply::Short {
-                span.supply = Supply::Short;
-            }
-            return None;
+        stretch.work.bytes = stretch.work.bytes.saturating_add(len.into());
+        stretch.work.completions += 1;
+        stretch.work.delays = stretch.work.delays.saturating_add(observed);
+        let passed = now.since(stretch.since);
+        stretch.work.time = match stretch.origin {
+            // By half at most: a round trip that was never measured well must not make a path infinitely fast.
+            Origin::Idle => passed - round_trip.min(passed / 2),
+            Origin::Span => passed,
+        };
+        let stretch = *stretch;
+        if self.queued == 0 || self.queued < self.in_transit(round_trip) {
+            self.supply = Supply::Short;
         }
-        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let span = self.span.and(stretch.work);
+        if span.time >= SPAN_MIN && span.completions >= COMPLETIONS_MIN {
+            let measured = self.end_span(&span);
+            self.stretch = self.continued(now);
+            return Some(measured);
+        }
+        if self.queued == 0 {
+            if stretch.work.bytes >= STRETCH_MIN {
+                self.span = span;
+            }
+            self.stretch = None;
+        }
+        None
+    }
+
+    fn end_span(&mut self, span: &Work) -> (u64, Duration) {
+        let nanos = u64::try_from(span.time.as_nanos()).unwrap_or(u64::MAX);
         let rate = (span.bytes.saturating_mul(1_000_000_000) / nanos).max(1);
-        let delay = span.delays / span.completions;
-        let supplied = span.supply == Supply::Full;
-        if supplied || rate > self.rate() {
+        if self.supply == Supply::Full || rate > self.rate() {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % SPANS;
         }
-        self.span = Some(fresh);
-        Some((rate, delay))
+        self.span = Work::default();
+        self.supply = Supply::Full;
+        (rate, span.delays / span.completions)
+    }
+
+    /// A stretch that goes on from a completion, if there is something left to do.
+    fn continued(&self, now: Instant) -> Option<Stretch> {
+        (self.queued > 0).then_some(Stretch {
+            since: now,
+            origin: Origin::Span,
+            work: Work::default(),
+        })
     }
 
     /// Bytes that fit into a round trip: with less queued, the rate says how much was asked for, not how fast the
     /// path is.
     fn in_transit(&self, round_trip: Duration) -> u64 {
-        let bytes = u128::from(self.rate()) * round_trip.as_nanos() / 1_000_000_000;
+        let bytes = u128::from(self.rate()).saturating_mul(round_trip.as_nanos()) / 1_000_000_000;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }

@@ -1,4 +1,7 @@
-//! The rules that hold under every policy.
+//! The rules that hold under every policy, and the policies on a model of two links.
+
+mod expectations;
+mod model;
 
 use super::*;
 
@@ -17,6 +20,7 @@ pub(super) fn ask(len: u32) -> Ask {
         len,
         class: Class::of(len),
         backlog: len.into(),
+        pressed: Duration::ZERO,
         avoid: None,
     }
 }
