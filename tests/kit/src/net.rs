@@ -67,11 +67,26 @@ pub enum Arrival {
     Rst,
 }
 
+/// What the initiator's TCP knows about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Bytes that the target's TCP has acknowledged. It does so even if the target itself is stuck.
+    pub acked: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Pieces sent and not acknowledged.
+    pub unacked: u32,
+    /// Time since the last acknowledgement.
+    pub since_ack: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Half {
     queue: VecDeque<(Instant, Arrival)>,
     /// Nothing arrives before what was sent before it.
     last: Instant,
+    /// Bytes and pieces that arrived at an end that was held.
+    arrived: (u64, u32),
 }
 
 #[derive(Debug)]
@@ -83,6 +98,11 @@ struct Stream {
     initiator_open: bool,
     /// The target still holds its end.
     target_open: bool,
+    /// Pieces that the initiator sent.
+    sent: u32,
+    /// Of what arrived at the target, how much the initiator knows of, and since when.
+    acked: (u64, u32),
+    acked_at: Instant,
 }
 
 #[derive(Debug)]
@@ -135,6 +155,18 @@ impl Network {
         self.streams.get(&conn).map(|stream| stream.link)
     }
 
+    /// What the initiator's TCP knows about a connection of which it holds its end. Acknowledgements take no time; they
+    /// are lost while the way back is cut, and known when the link heals.
+    pub fn progress(&self, now: Instant, conn: ConnId) -> Option<Progress> {
+        let stream = self.streams.get(&conn)?;
+        stream.initiator_open.then_some(Progress {
+            acked: stream.acked.0,
+            received: stream.to_initiator.arrived.0,
+            unacked: stream.sent - stream.acked.1,
+            since_ack: now.since(stream.acked_at),
+        })
+    }
+
     /// Starts a connection over `link` to a portal of the target.
     pub fn connect(&mut self, now: Instant, link: Link, portal: usize) -> ConnId {
         let conn = ConnId(self.next_conn);
@@ -145,6 +177,9 @@ impl Network {
             to_initiator: Half::default(),
             initiator_open: true,
             target_open: false,
+            sent: 0,
+            acked: (0, 0),
+            acked_at: now,
         };
         self.streams.insert(conn, stream);
         self.push(now, conn, ToTarget, Arrival::Syn(portal));
@@ -181,6 +216,9 @@ impl Network {
                 _ => piece_max,
             };
             let (piece, rest) = bytes.split_at(bytes.len().min(len as usize));
+            if let (ToTarget, Some(stream)) = (direction, self.streams.get_mut(&conn)) {
+                stream.sent += 1;
+            }
             self.push(now, conn, direction, Arrival::Bytes(piece.to_vec()));
             bytes = rest;
         }
@@ -287,6 +325,7 @@ impl Network {
                 }
                 half.last = half.last.max(now + latency);
             }
+            stream.acknowledge(now);
         }
     }
 
@@ -356,6 +395,14 @@ impl Network {
                 ToInitiator => ToTarget,
             };
             if held {
+                if let Arrival::Bytes(bytes) = &arrival {
+                    let arrived = &mut stream.half(direction).arrived;
+                    *arrived = (arrived.0 + bytes.len() as u64, arrived.1 + 1);
+                    let way_back = &self.links[stream.link.0];
+                    if direction == ToTarget && !way_back.to_initiator_cut {
+                        stream.acknowledge(due);
+                    }
+                }
                 if is_end {
                     // The receiver of an end lets go as well: nobody here uses half-closed connections.
                     self.let_go(conn, back);
@@ -373,6 +420,14 @@ impl Network {
 }
 
 impl Stream {
+    /// The initiator hears of everything that arrived at the target.
+    fn acknowledge(&mut self, now: Instant) {
+        if self.acked != self.to_target.arrived {
+            self.acked = self.to_target.arrived;
+            self.acked_at = now;
+        }
+    }
+
     fn half(&mut self, direction: Direction) -> &mut Half {
         match direction {
             ToTarget => &mut self.to_target,
@@ -442,6 +497,42 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn what_arrives_is_acknowledged_unless_the_way_back_is_cut() {
+        let progress = |acked, unacked, millis| {
+            Some(Progress {
+                acked,
+                received: 0,
+                unacked,
+                since_ack: Duration::from_millis(millis),
+            })
+        };
+        let (mut net, conn) = connected();
+        net.send(at(2), conn, ToTarget, b"a");
+        assert_eq!(net.progress(at(2), conn), progress(0, 1, 2), "under way");
+        arrived(&mut net, at(3));
+        let known = net.progress(at(3), conn).expect("a living end");
+        assert_eq!((known.acked, known.unacked), (1, 0));
+        assert!(known.since_ack < Duration::from_millis(1));
+        // What the target still sends arrives; what it acknowledges does not, until the way back is there again.
+        net.cut(A, ToInitiator);
+        net.send(at(4), conn, ToTarget, b"bc");
+        arrived(&mut net, at(9));
+        let known = net.progress(at(9), conn).expect("a living end");
+        assert_eq!((known.acked, known.unacked), (1, 1));
+        net.heal(at(20), A);
+        assert_eq!(net.progress(at(25), conn), progress(3, 0, 5));
+        // Nothing arrives: nothing is acknowledged.
+        net.cut(A, ToTarget);
+        net.send(at(30), conn, ToTarget, b"d");
+        net.send(at(30), conn, ToInitiator, b"xyz");
+        arrived(&mut net, at(40));
+        let known = net.progress(at(40), conn).expect("a living end");
+        assert_eq!((known.acked, known.received, known.unacked), (3, 3, 1));
+        net.reset(at(50), conn, ToTarget);
+        assert_eq!(net.progress(at(50), conn), None);
     }
 
     #[test]
