@@ -2,7 +2,8 @@
 //!
 //! The contract with the runtime, in the order of one turn:
 //! 1. events: [`Volume::submit`], [`Volume::connected`], [`Volume::receive`], [`Volume::received_in_place`],
-//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::handle_timeout`];
+//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::tcp_progress`] of each link of which
+//!    [`Volume::wants_progress`], then [`Volume::handle_timeout`];
 //! 2. drain [`Volume::poll_output`];
 //! 3. for each link with no send in flight, [`Volume::poll_transmit`];
 //! 4. arm a receive on each link for [`Volume::want`];
@@ -17,10 +18,11 @@
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
+//! answer to what follows), `detection` (who is silent), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
+mod detection;
 mod dispatch;
 mod ending;
 mod fencing;
@@ -40,9 +42,9 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    CloseHow, Dead, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry, Operation, Output, PATHS_MAX,
+    PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, Tag, TcpProgress,
+    UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -253,6 +255,7 @@ impl Volume {
 
     /// Bytes of the stream.
     pub fn receive(&mut self, now: Instant, link: LinkId, bytes: &[u8], memory: &mut dyn Memory) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.receive(now, bytes, memory);
             self.take_events(now, link, Some(memory));
@@ -268,6 +271,7 @@ impl Volume {
         len: u32,
         memory: &mut dyn Memory,
     ) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.received_in_place(now, len, memory);
             self.take_events(now, link, Some(memory));
@@ -275,17 +279,18 @@ impl Volume {
         }
     }
 
-    /// The connection is gone and nothing of it can touch a buffer. `why` is a short reason for display.
-    pub fn lost(&mut self, now: Instant, link: LinkId, why: &str) {
+    /// The connection is gone and nothing of it can touch a buffer. Hard evidence: nothing waits for more.
+    pub fn lost(&mut self, now: Instant, link: LinkId, why: Lost) {
         match Link::of(link) {
             Link::Data(path) => self.path_lost(now, path, why),
-            Link::Fence(path) => self.fence_lost(now, path, why),
+            Link::Fence(path) => self.fence_lost(now, path, &why.to_string()),
         }
         self.settle(now);
     }
 
     /// Fires timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.detect(now);
         for id in self.path_ids() {
             for link in [Link::Data(id).id(), Link::Fence(id).id()] {
                 if let Some(session) = self.session_mut(link)
@@ -315,6 +320,7 @@ impl Volume {
         sessions
             .chain(paths)
             .chain(fences)
+            .chain(self.detection_deadline())
             .chain(self.table.deadline())
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
@@ -377,6 +383,7 @@ impl Volume {
         self.enforce_no_path(now);
         self.dispatch(now);
         self.go_on_ending(now);
+        self.observe_outstanding(now);
     }
 
     fn path_ids(&self) -> impl Iterator<Item = PathId> + use<> {

@@ -18,6 +18,7 @@ pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod contest;
 pub(crate) mod depth;
+pub(crate) mod silence;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -36,6 +37,7 @@ use backoff::Backoff;
 use check::Check;
 use contest::Contest;
 use depth::Depth;
+use silence::Silence;
 
 /// TCP connect; a portal on a storage network answers in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -166,6 +168,7 @@ pub(crate) struct Path {
     pub(crate) backoff: Backoff,
     pub(crate) contest: Contest,
     pub(crate) depth: Depth,
+    pub(crate) silence: Silence,
     /// Portal group of the last login.
     pub(crate) portal_group: Option<Tpgt>,
     /// Group of the port within the LUN's target port groups.
@@ -197,6 +200,7 @@ impl Path {
             backoff: Backoff::RECONNECT,
             contest: Contest::default(),
             depth: Depth::default(),
+            silence: Silence::new(now),
             portal_group: config.portal_group,
             target_port_group: None,
             verified: false,
@@ -296,6 +300,20 @@ impl Path {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.session.as_ref().map_or(0, Session::in_flight)
+    }
+
+    /// Whether new IO should go elsewhere if it can: the path has been silent for too long, or completes nothing.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.silence.suspect_since().is_some()
+    }
+
+    /// Sends a ping: of itself because of its silence, or as a witness for another path's.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        let queued = self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.ping(now));
+        self.silence.probed(now, queued);
     }
 
     /// Whether a request may be sent on it now.

@@ -16,7 +16,7 @@ use crate::request::State;
 use crate::volume::ending::Life;
 
 /// ABORT TASK without answer for so long: the session is given up.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The session's name for a request's command.
 pub(super) fn handle(tag: Tag, generation: u16) -> Handle {
@@ -107,10 +107,16 @@ impl Volume {
             }; PATHS_MAX],
             len: 0,
         };
-        for id in self.path_ids() {
+        let usable =
+            |id: PathId| matches!(self.path(id).phase, Phase::Up { .. }) && without != Some(id);
+        // A suspect gets nothing new, unless nobody else is there.
+        let steer = self
+            .path_ids()
+            .any(|id| usable(id) && !self.path(id).is_suspect());
+        for id in self.path_ids().filter(|&id| usable(id)) {
             let path = self.path(id);
             if let Phase::Up { access, .. } = path.phase
-                && without != Some(id)
+                && !(steer && path.is_suspect())
             {
                 candidates.list[candidates.len] = Candidate {
                     path: id,
