@@ -78,6 +78,8 @@ pub struct Progress {
     pub unacked: u32,
     /// Time since the last acknowledgement.
     pub since_ack: Duration,
+    /// Time since bytes were last received.
+    pub since_data: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +105,7 @@ struct Stream {
     /// Of what arrived at the target, how much the initiator knows of, and since when.
     acked: (u64, u32),
     acked_at: Instant,
+    received_at: Instant,
 }
 
 #[derive(Debug)]
@@ -164,6 +167,7 @@ impl Network {
             received: stream.to_initiator.arrived.0,
             unacked: stream.sent - stream.acked.1,
             since_ack: now.since(stream.acked_at),
+            since_data: now.since(stream.received_at),
         })
     }
 
@@ -180,6 +184,7 @@ impl Network {
             sent: 0,
             acked: (0, 0),
             acked_at: now,
+            received_at: now,
         };
         self.streams.insert(conn, stream);
         self.push(now, conn, ToTarget, Arrival::Syn(portal));
@@ -399,7 +404,9 @@ impl Network {
                     let arrived = &mut stream.half(direction).arrived;
                     *arrived = (arrived.0 + bytes.len() as u64, arrived.1 + 1);
                     let way_back = &self.links[stream.link.0];
-                    if direction == ToTarget && !way_back.to_initiator_cut {
+                    if direction == ToInitiator {
+                        stream.received_at = due;
+                    } else if !way_back.to_initiator_cut {
                         stream.acknowledge(due);
                     }
                 }
@@ -501,36 +508,34 @@ mod tests {
 
     #[test]
     fn what_arrives_is_acknowledged_unless_the_way_back_is_cut() {
-        let progress = |acked, unacked, millis| {
-            Some(Progress {
-                acked,
-                received: 0,
-                unacked,
-                since_ack: Duration::from_millis(millis),
-            })
+        let progress = |net: &Network, now: Instant| {
+            let known = net.progress(now, ConnId(1)).expect("a living end");
+            (known.acked, known.received, known.unacked)
         };
         let (mut net, conn) = connected();
         net.send(at(2), conn, ToTarget, b"a");
-        assert_eq!(net.progress(at(2), conn), progress(0, 1, 2), "under way");
+        assert_eq!(progress(&net, at(2)), (0, 0, 1), "under way");
         arrived(&mut net, at(3));
-        let known = net.progress(at(3), conn).expect("a living end");
-        assert_eq!((known.acked, known.unacked), (1, 0));
-        assert!(known.since_ack < Duration::from_millis(1));
+        assert_eq!(progress(&net, at(3)), (1, 0, 0));
+        let since_ack = net.progress(at(3), conn).map(|known| known.since_ack);
+        assert!(since_ack < Some(Duration::from_millis(1)));
         // What the target still sends arrives; what it acknowledges does not, until the way back is there again.
         net.cut(A, ToInitiator);
         net.send(at(4), conn, ToTarget, b"bc");
         arrived(&mut net, at(9));
-        let known = net.progress(at(9), conn).expect("a living end");
-        assert_eq!((known.acked, known.unacked), (1, 1));
+        assert_eq!(progress(&net, at(9)), (1, 0, 1));
         net.heal(at(20), A);
-        assert_eq!(net.progress(at(25), conn), progress(3, 0, 5));
+        assert_eq!(progress(&net, at(25)), (3, 0, 0));
+        let since_ack = net.progress(at(25), conn).map(|known| known.since_ack);
+        assert_eq!(since_ack, Some(Duration::from_millis(5)));
         // Nothing arrives: nothing is acknowledged.
         net.cut(A, ToTarget);
         net.send(at(30), conn, ToTarget, b"d");
         net.send(at(30), conn, ToInitiator, b"xyz");
         arrived(&mut net, at(40));
-        let known = net.progress(at(40), conn).expect("a living end");
-        assert_eq!((known.acked, known.received, known.unacked), (3, 3, 1));
+        assert_eq!(progress(&net, at(40)), (3, 3, 1));
+        let since_data = net.progress(at(40), conn).map(|known| known.since_data);
+        assert!(since_data > Some(Duration::from_millis(9)));
         net.reset(at(50), conn, ToTarget);
         assert_eq!(net.progress(at(50), conn), None);
     }
