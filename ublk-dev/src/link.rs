@@ -50,6 +50,8 @@ pub struct TcpInfo {
     pub unacked: u32,
     /// Since the last segment with an acknowledgement, in the kernel's ticks of 1 to 10 ms.
     pub since_ack: Duration,
+    /// Since bytes were last received, in the same ticks.
+    pub since_data: Duration,
     /// Smoothed round trip, once there was one.
     pub rtt: Option<Duration>,
     /// Smallest round trip of the last minutes, once there was one.
