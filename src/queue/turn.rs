@@ -158,6 +158,7 @@ impl Turn {
                     received: info.bytes_received,
                     unacked: info.unacked,
                     since_ack: info.since_ack,
+                    since_data: info.since_data,
                     rtt: info.rtt,
                     min_rtt: info.min_rtt,
                 };

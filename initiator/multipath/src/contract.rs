@@ -201,6 +201,8 @@ pub struct TcpProgress {
     pub unacked: u32,
     /// Since the last acknowledgement of any kind, also one that acknowledged nothing new.
     pub since_ack: Duration,
+    /// Since bytes were last received.
+    pub since_data: Duration,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
     /// Smallest round trip lately.

@@ -179,35 +179,26 @@ impl Silence {
 
     /// What TCP has to say.
     pub(crate) fn sampled(&mut self, now: Instant, sample: TcpProgress) {
-        let acked_at = Instant::from_nanos(
-            now.nanos()
-                .saturating_sub(u64::try_from(sample.since_ack.as_nanos()).unwrap_or(u64::MAX)),
-        );
-        if let Some(last) = self.sample {
-            let acked = sample.acked.saturating_sub(last.acked);
-            let received = sample.received > last.received;
-            let last_acked_at = self.sampled_at.nanos();
-            let last_acked_at = Instant::from_nanos(
-                last_acked_at
-                    .saturating_sub(u64::try_from(last.since_ack.as_nanos()).unwrap_or(u64::MAX)),
-            );
-            if acked > 0 || acked_at > last_acked_at + TICKS {
-                self.alive_at = self.alive_at.max(acked_at);
+        let acked_at = before(now, sample.since_ack);
+        let received_at = before(now, sample.since_data);
+        match self.sample {
+            None => self.alive_at = self.alive_at.max(acked_at),
+            Some(last) => {
+                let acked = sample.acked.saturating_sub(last.acked);
+                if acked > 0 || acked_at > before(self.sampled_at, last.since_ack) + TICKS {
+                    self.alive_at = self.alive_at.max(acked_at);
+                }
+                if acked > self.probe_bytes {
+                    self.probe_bytes = 0;
+                    self.progress(acked_at);
+                } else {
+                    self.probe_bytes -= acked;
+                }
+                if sample.received > last.received {
+                    self.alive_at = self.alive_at.max(received_at);
+                    self.progress(received_at);
+                }
             }
-            if received {
-                self.alive_at = self.alive_at.max(now);
-            }
-            if received {
-                self.progress(now);
-            } else if acked > self.probe_bytes {
-                self.progress(acked_at.max(self.progress_at));
-                self.probe_bytes = 0;
-            } else {
-                self.probe_bytes -= acked;
-            }
-        } else {
-            self.alive_at = self.alive_at.max(acked_at);
-            self.probe_bytes = 0;
         }
         if sample.unacked == 0 {
             self.unacknowledged_since = None;
@@ -231,10 +222,14 @@ impl Silence {
     }
 
     fn progress(&mut self, at: Instant) {
+        // The statistics may tell what was known.
+        if at <= self.progress_at {
+            return;
+        }
         if self.outstanding_since.is_some() {
             self.gap.observe(at.since(self.progress_at));
         }
-        self.progress_at = self.progress_at.max(at);
+        self.progress_at = at;
         if let Some((Suspicion::Silent, _)) = self.suspicion {
             self.suspicion = None;
         }
@@ -255,7 +250,7 @@ impl Silence {
 
     fn next_probe(&self) -> Instant {
         let limit = self.suspect_after();
-        if self.probed_at < self.progress_at {
+        if self.probed_at <= self.progress_at {
             self.progress_at + limit / 2
         } else if self.probed_at < self.progress_at + limit {
             self.progress_at + limit
@@ -358,6 +353,11 @@ impl Silence {
     pub(crate) fn completed_at(&self) -> Instant {
         self.completed_at
     }
+}
+
+fn before(now: Instant, age: Duration) -> Instant {
+    let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    Instant::from_nanos(now.nanos().saturating_sub(age))
 }
 
 /// How long this path usually is without progress while something is outstanding: about the 99.9th percentile, found

@@ -219,6 +219,7 @@ impl Host {
                     received: progress.received,
                     unacked: progress.unacked,
                     since_ack: progress.since_ack,
+                    since_data: progress.since_data,
                     rtt: None,
                     min_rtt: None,
                 };
