@@ -11,9 +11,12 @@ use iscsi_client::session::Want;
 use iscsi_client::time::Instant;
 use multipath::volume::LINKS_MAX;
 use multipath::{
-    CloseHow, IoError, LinkId, Note, Operation, Output, PathConfig, PathId, Request, Tag, Volume,
+    CloseHow, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request, Tag,
+    TcpProgress, Volume,
 };
-use ublk_dev::{BlockOp, BlockRequest, Close, Errno, Event, Into, Ring, Slots, SocketOptions};
+use ublk_dev::{
+    BlockOp, BlockRequest, Close, Errno, Event, Into, LostReason, Ring, Slots, SocketOptions,
+};
 
 use super::memory::TagMemory;
 
@@ -126,6 +129,7 @@ impl Turn {
             self.event(now, front, event, &mut found);
         }
         self.answer_early(front);
+        self.report_progress(now);
         self.volume.handle_timeout(now);
         self.perform(front, note);
         self.rearm(now);
@@ -145,6 +149,27 @@ impl Turn {
             (one, other) => one.or(other),
         };
         self.ring.submit_and_wait(until.map(Instant::nanos))
+    }
+
+    /// TCP statistics of the connections whose silence is in question.
+    fn report_progress(&mut self, now: Instant) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if self.volume.wants_progress(now, link)
+                && let Some(info) = self.ring.tcp_info(theirs(link))
+            {
+                let progress = TcpProgress {
+                    acked: info.bytes_acked,
+                    received: info.bytes_received,
+                    unacked: info.unacked,
+                    since_ack: info.since_ack,
+                    since_data: info.since_data,
+                    rtt: info.rtt,
+                    min_rtt: info.min_rtt,
+                };
+                self.volume.tcp_progress(now, link, progress);
+            }
+        }
     }
 
     fn event(&mut self, now: Instant, front: &mut impl Front, event: Event, found: &mut Found) {
@@ -169,7 +194,7 @@ impl Turn {
                 self.volume.connected(now, ours(link), entropy);
             }
             Event::Lost { link, why } => {
-                self.volume.lost(now, ours(link), &why.to_string());
+                self.volume.lost(now, ours(link), lost(why));
             }
             Event::Wake => found.wake = true,
             Event::DeviceStopped => found.device_stopped = true,
@@ -349,6 +374,20 @@ fn ours(link: ublk_dev::LinkId) -> LinkId {
 
 fn theirs(link: LinkId) -> ublk_dev::LinkId {
     ublk_dev::LinkId(link.0)
+}
+
+fn lost(why: LostReason) -> Lost {
+    match why {
+        LostReason::Ours => Lost::Ours,
+        LostReason::PeerClosed => Lost::Fin,
+        LostReason::Reset => Lost::Reset,
+        LostReason::Refused => Lost::Refused,
+        LostReason::ConnectTimeout => Lost::ConnectTimeout,
+        LostReason::TimedOut => Lost::TimedOut,
+        LostReason::Unreachable => Lost::Unreachable,
+        LostReason::NoInterface => Lost::NoInterface,
+        LostReason::Socket(errno) => Lost::Io(errno.0),
+    }
 }
 
 /// What the block layer understands. The numbers are those that the kernel maps to block status codes.

@@ -18,8 +18,8 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume,
+    CloseHow, IoError, LinkId, Lost, NoPathRetry, Operation, Output, PathState, PathStatus,
+    Request, Tag, TcpProgress, Volume,
 };
 
 use crate::orders::attach;
@@ -231,6 +231,7 @@ impl Host {
     fn fire_timers(&mut self) {
         let now = self.world.now();
         for _ in 0..TIMER_ROUNDS_MAX {
+            self.report_progress(now);
             self.volume.handle_timeout(now);
             self.turn();
             if self.volume.poll_timeout().is_none_or(|at| at > now) {
@@ -242,6 +243,28 @@ impl Host {
             self.volume.poll_timeout(),
             self.volume.status()
         );
+    }
+
+    /// TCP statistics of the connections whose are wanted.
+    fn report_progress(&mut self, now: Instant) {
+        for (link, slot) in &self.slots {
+            if self.volume.wants_progress(now, *link)
+                && slot.connected
+                && slot.over.is_none()
+                && let Some(progress) = self.world.net.progress(now, slot.conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, *link, progress);
+            }
+        }
     }
 
     /// One turn of the runtime.
@@ -285,7 +308,7 @@ impl Host {
             {
                 self.memory.write(buffer, offset, len).fill(0x66);
             }
-            self.volume.lost(now, *link, "connection lost");
+            self.volume.lost(now, *link, Lost::Reset);
         }
         !ended.is_empty()
     }

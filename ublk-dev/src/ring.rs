@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::device::DeviceQueue;
 use crate::event::{Event, Into, Piece, Waker};
-use crate::link::{self, Close, LinkId, LinkState, LostReason, SocketOptions};
+use crate::link::{self, Close, LinkId, LinkState, LostReason, SocketOptions, TcpInfo};
 use crate::request::{BlockRequest, Errno, Tag};
 use crate::slots::Slots;
 use crate::sys::engine::{Completion, Engine};
@@ -270,6 +270,14 @@ impl Ring {
     /// Whether the connection stands and is not ending.
     pub fn connected(&self, link: LinkId) -> bool {
         self.links[usize::from(link.0)] == LinkState::Connected
+    }
+
+    /// What TCP knows about the link's connection; `None` unless it is connected.
+    pub fn tcp_info(&self, link: LinkId) -> Option<TcpInfo> {
+        if !self.connected(link) {
+            return None;
+        }
+        socket::tcp_info(self.engine.socket(link.0)?).ok()
     }
 
     /// Header space for the link's next send; `None` while one is in flight or the link is not connected.

@@ -1,6 +1,7 @@
 //! The words that the runtime and the volume speak: requests, outputs, configuration and status.
 //! Plain data; no behaviour lives here.
 
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -169,6 +170,96 @@ pub enum CloseHow {
     Abort,
     /// FIN, after a logout.
     Orderly,
+}
+
+/// How a connection was lost: evidence that needs no waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lost {
+    /// We closed it.
+    Ours,
+    /// The target sent FIN.
+    Fin,
+    /// The target sent RST.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No answer to the connection request.
+    ConnectTimeout,
+    /// The kernel's own limit for unacknowledged data.
+    TimedOut,
+    /// No route, or the network says that it cannot be reached.
+    Unreachable,
+    /// The interface to bind to does not exist.
+    NoInterface,
+    /// Anything else that the socket reported, by its errno.
+    Io(i32),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Ours => f.write_str("closed by us"),
+            Lost::Fin => f.write_str("closed by the target"),
+            Lost::Reset => f.write_str("reset by the target"),
+            Lost::Refused => f.write_str("connection refused: nothing listens there"),
+            Lost::ConnectTimeout => f.write_str("no answer to the connection request in time"),
+            Lost::TimedOut => f.write_str("sent data stayed unacknowledged too long"),
+            Lost::Unreachable => f.write_str("no route to the target"),
+            Lost::NoInterface => f.write_str("the interface to bind to does not exist"),
+            Lost::Io(errno) => write!(f, "socket error {errno}"),
+        }
+    }
+}
+
+/// What TCP knows about a connection (`TCP_INFO`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpProgress {
+    /// Bytes of ours that the peer has acknowledged, since some fixed moment.
+    pub acked: u64,
+    /// Bytes received in order, since some fixed moment.
+    pub received: u64,
+    /// Segments that were sent and are not acknowledged. 0 while the peer's window is closed.
+    pub unacked: u32,
+    /// Since the last acknowledgement of any kind, also one that acknowledged nothing new.
+    pub since_ack: Duration,
+    /// Since bytes were last received.
+    pub since_data: Duration,
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Smallest round trip lately.
+    pub min_rtt: Option<Duration>,
+}
+
+/// Why a silent path was given up. The times are those without any acknowledgement of what was on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dead {
+    /// Another path to the same target showed life in that time.
+    WhileOthersLive {
+        /// How long.
+        silence: Duration,
+    },
+    /// There is no other path to compare.
+    Alone {
+        /// How long.
+        silence: Duration,
+    },
+    /// All paths are silent.
+    Together {
+        /// How long.
+        silence: Duration,
+    },
+}
+
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (silence, what) = match self {
+            Dead::WhileOthersLive { silence } => (silence, " while another path was answered"),
+            Dead::Alone { silence } => (silence, ""),
+            Dead::Together { silence } => (silence, ", nor was anything on any other path"),
+        };
+        let millis = silence.as_millis();
+        write!(f, "nothing was acknowledged for {millis} ms{what}")
+    }
 }
 
 /// What the runtime must do.

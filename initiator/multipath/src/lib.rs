@@ -28,9 +28,9 @@ mod task;
 pub mod volume;
 
 pub use contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite,
-    VolumeConfig, VolumeStatus,
+    CloseHow, Dead, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry, Operation, Output, PATHS_MAX,
+    PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, TcpProgress,
+    UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};

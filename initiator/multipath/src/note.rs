@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{PathId, PathState};
+use crate::contract::{Dead, PathId, PathState};
 
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
@@ -21,6 +21,13 @@ pub enum Note {
         path: PathId,
         /// Its new state.
         state: PathState,
+    },
+    /// A silent path was given up.
+    Dead {
+        /// Which path.
+        path: PathId,
+        /// By what evidence, with the measured silence.
+        dead: Dead,
     },
     /// The target moved a path for good; the configuration should follow.
     MovedPermanently {
@@ -111,6 +118,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::PathState { path, state } => write!(f, "{}: {state}", name(*path)),
+            Note::Dead { path, dead } => write!(f, "{}: given up: {dead}", name(*path)),
             Note::MovedPermanently { path, address } => write!(
                 f,
                 "{}: the target moved to {address} for good; attach by that portal next time",

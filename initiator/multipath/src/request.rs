@@ -217,8 +217,8 @@ pub struct Table {
     next_serial: u64,
     in_flight: u32,
     held: u32,
-    /// Blocks that wait for a path, by direction.
-    backlog: PerDirection<u64>,
+    /// Blocks that wait for a path, by class and direction.
+    backlog: [PerDirection<u64>; 2],
 }
 
 fn index(class: Class) -> usize {
@@ -238,7 +238,7 @@ impl Table {
             next_serial: 0,
             in_flight: 0,
             held: 0,
-            backlog: PerDirection::default(),
+            backlog: [PerDirection::default(); 2],
         }
     }
 
@@ -302,9 +302,13 @@ impl Table {
         self.lists.iter().map(|list| list.len() as u32).sum()
     }
 
-    /// Blocks that wait to go this way.
-    pub fn backlog(&self, direction: Direction) -> u64 {
-        *self.backlog.of(direction)
+    /// Blocks that wait to go this way and not after a request of this class: those of both for bulk.
+    pub fn backlog(&self, class: Class, direction: Direction) -> u64 {
+        let of = |class| *self.backlog[index(class)].of(direction);
+        match class {
+            Class::Small => of(Class::Small),
+            Class::Bulk => of(Class::Small) + of(Class::Bulk),
+        }
     }
 
     /// Requests accepted and not answered.
@@ -336,7 +340,7 @@ impl Table {
             Operation::Write => Direction::Write,
             _ => Direction::Read,
         };
-        let total = self.backlog.of_mut(direction);
+        let total = self.backlog[index(class)].of_mut(direction);
         *total = *total + u64::from(backlog) - u64::from(counted);
         let list = &self.lists[index(class)];
         match (listed, has_work) {

@@ -2,7 +2,8 @@
 //!
 //! The contract with the runtime, in the order of one turn:
 //! 1. events: [`Volume::submit`], [`Volume::connected`], [`Volume::receive`], [`Volume::received_in_place`],
-//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::handle_timeout`];
+//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::tcp_progress`] of each link of which
+//!    [`Volume::wants_progress`], then [`Volume::handle_timeout`];
 //! 2. drain [`Volume::poll_output`];
 //! 3. for each link with no send in flight, [`Volume::poll_transmit`];
 //! 4. arm a receive on each link for [`Volume::want`];
@@ -17,11 +18,12 @@
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
+//! answer to what follows), `detection` (who is silent), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
 mod candidates;
+mod detection;
 mod dispatch;
 mod ending;
 mod fencing;
@@ -44,9 +46,9 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, UnresolvedWrite,
-    VolumeConfig, VolumeStatus,
+    CloseHow, Dead, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry, Operation, Output, PATHS_MAX,
+    PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, TcpProgress,
+    UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -86,6 +88,8 @@ pub struct Volume {
     /// When requests and tasks want to be looked at: never too late, perhaps too early.
     requests_due: Option<Instant>,
     turns: Turns,
+    /// Since then more than one request waits for a path, without a pause.
+    pressed_since: Option<Instant>,
     hedging: Hedging,
     spares: Spares,
     ledger: Ledger,
@@ -140,6 +144,7 @@ impl Volume {
             tasks: Tasks::new(config.depth.saturating_mul(TASKS_PER_TAG)),
             requests_due: None,
             turns: Turns::default(),
+            pressed_since: None,
             hedging: Hedging::default(),
             spares: Spares::new(config.spares),
             ledger: Ledger::new(usize::from(config.depth) * 2, OWNERLESS_MAX),
@@ -276,6 +281,7 @@ impl Volume {
 
     /// Bytes of the stream.
     pub fn receive(&mut self, now: Instant, link: LinkId, bytes: &[u8], memory: &mut dyn Memory) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.receive(now, bytes, memory);
             self.take_events(now, link, Some(memory));
@@ -291,6 +297,7 @@ impl Volume {
         len: u32,
         memory: &mut dyn Memory,
     ) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.received_in_place(now, len, memory);
             self.take_events(now, link, Some(memory));
@@ -306,17 +313,18 @@ impl Volume {
         self.settle(now);
     }
 
-    /// The connection is gone and nothing of it can touch a buffer. `why` is a short reason for display.
-    pub fn lost(&mut self, now: Instant, link: LinkId, why: &str) {
+    /// The connection is gone and nothing of it can touch a buffer. Hard evidence: nothing waits for more.
+    pub fn lost(&mut self, now: Instant, link: LinkId, why: Lost) {
         match Link::of(link) {
             Link::Data(path) => self.path_lost(now, path, why),
-            Link::Fence(path) => self.fence_lost(now, path, why),
+            Link::Fence(path) => self.fence_lost(now, path, &why.to_string()),
         }
         self.settle(now);
     }
 
     /// Fires timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.detect(now);
         for id in self.path_ids() {
             for link in [Link::Data(id).id(), Link::Fence(id).id()] {
                 if let Some(session) = self.session_mut(link)
@@ -347,6 +355,7 @@ impl Volume {
             .chain(paths)
             .chain(fences)
             .chain(self.requests_due)
+            .chain(self.detection_deadline())
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
             .min()
@@ -411,6 +420,7 @@ impl Volume {
             self.requests_due = None;
         }
         self.go_on_ending(now);
+        self.observe_outstanding(now);
     }
 
     fn path_ids(&self) -> impl Iterator<Item = PathId> + use<> {

@@ -230,7 +230,9 @@ impl Session {
                 session.outbox.repeat(now);
                 match session.keepalive.due(now) {
                     Due::Nothing => {}
-                    Due::Ping => session.ping(now),
+                    Due::Ping => {
+                        session.ping(now);
+                    }
                     Due::Acknowledgement => {
                         session.keepalive.acknowledged();
                         let lun = Lun::default();
@@ -437,10 +439,20 @@ impl Session {
         }
     }
 
-    /// Sends a ping now, unless one is under way. It needs no room in the window.
-    pub fn ping(&mut self, now: Instant) {
-        if let State::FullFeature(session) = &mut self.state {
-            session.ping(now);
+    /// Sends a ping now, unless four are unanswered. It needs no room in the window. Returns whether one was queued: a
+    /// caller that suspects silence sends several, so that the loss of one segment is not taken for it.
+    pub fn ping(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            State::FullFeature(session) => session.ping(now),
+            State::LoggingIn(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// Pings that are unanswered.
+    pub fn pings(&self) -> u32 {
+        match &self.state {
+            State::FullFeature(session) => session.tasks.pings(),
+            State::LoggingIn(_) | State::Closed(_) => 0,
         }
     }
 

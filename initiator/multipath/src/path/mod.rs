@@ -23,6 +23,7 @@ pub mod errors;
 pub mod load;
 pub mod meter;
 pub mod ramp;
+pub(crate) mod silence;
 pub mod stall;
 pub mod window;
 
@@ -46,6 +47,7 @@ use damping::{Blame, Damping};
 use depth::Depth;
 use errors::{Ended, Errors};
 use load::Load;
+use silence::Silence;
 
 /// TCP connect; a portal on a storage network answers in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -181,6 +183,9 @@ pub(crate) struct Path {
     /// What it did wrong lately.
     pub(crate) damping: Damping,
     pub(crate) errors: Errors,
+    pub(crate) silence: Silence,
+    /// Its suspicion was acted on, since then.
+    pub(crate) suspected: Option<Instant>,
     /// Portal group of the last login.
     pub(crate) portal_group: Option<Tpgt>,
     /// Group of the port within the LUN's target port groups.
@@ -215,6 +220,8 @@ impl Path {
             load: Load::new(meter::START_RATE),
             damping: Damping::default(),
             errors: Errors::default(),
+            silence: Silence::new(now),
+            suspected: None,
             portal_group: config.portal_group,
             target_port_group: None,
             verified: false,
@@ -318,7 +325,9 @@ impl Path {
 
     /// How far it is trusted.
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        if self.damping.is_marginal(now) {
+        if self.is_suspect() {
+            Standing::Suspect
+        } else if self.damping.is_marginal(now) {
             Standing::Marginal
         } else {
             Standing::Full
@@ -350,6 +359,20 @@ impl Path {
             self.damping.condemn(now);
         }
         too_many
+    }
+
+    /// Whether new IO should go elsewhere if it can: the path has been silent for too long, or completes nothing.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.silence.suspect_since().is_some()
+    }
+
+    /// Sends a ping: of itself because of its silence, or as a witness for another path's.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        let queued = self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.ping(now));
+        self.silence.probed(now, queued);
     }
 
     /// Whether a request may be sent on it now.

@@ -1,5 +1,7 @@
 //! From the two lists of what waits to a path: small requests first, bulk in chunks, each bound as late as can be.
 
+use core::time::Duration;
+
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::session::{Command, Transfer};
 use iscsi_client::time::Instant;
@@ -16,6 +18,8 @@ use crate::task::{Role, Stage, Task, TaskId};
 #[derive(Clone, Copy, Default)]
 struct Pass {
     place: usize,
+    /// Requests that no path took.
+    full: u32,
     /// No path takes any of it now.
     blocked: PerDirection<bool>,
     blocked_without_data: bool,
@@ -51,6 +55,7 @@ impl Volume {
     /// Sends what can be sent. Small requests go first, but bulk gets its share while both wait.
     pub(super) fn dispatch(&mut self, now: Instant) {
         if self.table.waiting() == 0 {
+            self.pressed_since = None;
             return;
         }
         let (mut small, mut bulk) = (Pass::default(), Pass::default());
@@ -59,7 +64,7 @@ impl Volume {
             let bulk_waits = self.table.listed(Class::Bulk, bulk.place).is_some();
             let bulk_len = bulk_waits.then_some(policy::chunk::CHUNK_MAX);
             let Some(first) = self.turns.next(small_waits, bulk_len) else {
-                return;
+                break;
             };
             let pass = match first {
                 Class::Small => &mut small,
@@ -71,6 +76,11 @@ impl Volume {
                     .sent(first, offer.piece.step.payload_len, bulk_waits);
                 self.send(now, &offer);
             }
+        }
+        if small.full + bulk.full < 2 {
+            self.pressed_since = None;
+        } else {
+            self.pressed_since.get_or_insert(now);
         }
     }
 
@@ -96,7 +106,12 @@ impl Volume {
             let forbidden = step
                 .changes
                 .is_some_and(|extent| self.ledger.forbids(slot.serial, extent));
-            if forbidden || (avoid.is_none() && *pass.blocked(direction)) {
+            if forbidden {
+                pass.place += 1;
+                continue;
+            }
+            if avoid.is_none() && *pass.blocked(direction) {
+                pass.full += 1;
                 pass.place += 1;
                 continue;
             }
@@ -112,6 +127,7 @@ impl Volume {
             if avoid.is_none() {
                 *pass.blocked(direction) = true;
             }
+            pass.full += 1;
             pass.place += 1;
         }
         None
@@ -126,12 +142,15 @@ impl Volume {
         avoid: Option<PathId>,
     ) -> Choice {
         let direction = step.direction();
-        let waiting = direction.map_or(0, |direction| self.table.backlog(direction));
+        let waiting = direction.map_or(0, |direction| self.table.backlog(class, direction));
         let ask = Ask {
             direction,
             len: step.payload_len,
             class,
             backlog: waiting * u64::from(self.block_len()),
+            pressed: self
+                .pressed_since
+                .map_or(Duration::ZERO, |since| now.since(since)),
             avoid,
         };
         let candidates = self.candidates(now);

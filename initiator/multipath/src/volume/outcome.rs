@@ -113,7 +113,7 @@ impl Volume {
     }
 
     /// A command of a dead session, not answered and never to be.
-    pub(super) fn orphaned(&mut self, now: Instant, id: PathId, orphan: Orphan) {
+    pub(super) fn orphaned(&mut self, id: PathId, orphan: Orphan) {
         let Some(task) = self.tasks.find(orphan.handle) else {
             return;
         };

@@ -10,7 +10,7 @@ use crate::path::After;
 use crate::task::{Stage, TaskId};
 
 /// ABORT TASK without answer for so long: the session is given up.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Volume {
     /// Something about a request is to be looked at then, at the latest.

@@ -11,7 +11,9 @@ use iscsi_client::time::Instant;
 use iscsi_client::wire::AsyncEvent;
 
 use super::ending::Life;
-use super::{CloseHow, Link, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
+use super::overdue::ABORT_TIMEOUT;
+use super::{CloseHow, Link, Lost, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
+use crate::operation::LONG_COMMAND_TIMEOUT;
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
@@ -19,10 +21,11 @@ use crate::path::{
     STANDBY_INTERVAL,
 };
 
-/// After so long without a received byte, a ping is sent.
-const PING_AFTER: Duration = Duration::from_secs(1);
-/// Without a received byte for so long after the ping, the session is closed.
-const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// An idle path is pinged so often. A path that died meanwhile is found by that, or by the first command.
+const PING_AFTER: Duration = Duration::from_millis(500);
+/// Without a received byte for so long after a ping, the session is closed although TCP acknowledges: no command would
+/// have been granted more, its abort included. A path whose TCP is silent, too, does not get here.
+const PING_TIMEOUT: Duration = LONG_COMMAND_TIMEOUT.saturating_add(ABORT_TIMEOUT);
 /// Longest pause that a target may ask for before a reconnect.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -62,7 +65,9 @@ impl Volume {
             LOGIN_TIMEOUT
         };
         let session = self.session_config(id, entropy, limit, self.config.depth + OWN_TASKS);
-        self.path_mut(id).session = Some(Session::new(now, session));
+        let path = self.path_mut(id);
+        path.session = Some(Session::new(now, session));
+        path.silence.connected(now);
         self.set_phase(now, id, Phase::LoggingIn);
     }
 
@@ -104,6 +109,9 @@ impl Volume {
         event: Event,
         memory: Option<&dyn Memory>,
     ) {
+        if let Event::Completed(_) = event {
+            self.path_mut(id).silence.completed(now);
+        }
         match event {
             Event::Established => self.established(now, id),
             Event::Completed(completion) if completion.handle.0 & OWN_BIT == 0 => {
@@ -238,7 +246,7 @@ impl Volume {
         }
     }
 
-    pub(super) fn path_lost(&mut self, now: Instant, id: PathId, why: &str) {
+    pub(super) fn path_lost(&mut self, now: Instant, id: PathId, why: Lost) {
         let mut ending = Ending::Explained;
         // Answers that arrived before the loss count.
         if let Some(session) = &mut self.path_mut(id).session {
@@ -265,23 +273,25 @@ impl Volume {
         self.path_mut(id).fills.clear();
         if let Some(mut session) = self.path_mut(id).session.take() {
             for orphan in session.drain_orphans() {
-                self.orphaned(now, id, orphan);
+                self.orphaned(id, orphan);
             }
         }
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),
             Phase::Down { .. } | Phase::Refused { .. } => return,
             _ => After::Retry {
-                why: why.to_owned(),
+                why: why.to_string(),
                 pause: Duration::ZERO,
             },
         };
         let after = if contested { self.contested() } else { after };
-        self.path_mut(id).depth = Default::default();
+        let path = self.path_mut(id);
+        path.depth = Default::default();
+        path.silence.disconnected(now);
         self.follow(now, id, after);
     }
 
-    fn lost_by_itself(&mut self, now: Instant, id: PathId, closed: &Closed, why: &str) {
+    fn lost_by_itself(&mut self, now: Instant, id: PathId, closed: &Closed, why: Lost) {
         let mut after = self.after(id, closed);
         if let After::Retry { why: sentence, .. } = &mut after {
             *sentence = format!("the connection was lost: {why}");

@@ -180,8 +180,9 @@ impl Host {
         let now = self.now();
         while let Some(at) = self.closing.iter().position(|&(due, _)| due <= now) {
             let (_, link) = self.closing.remove(at);
-            self.volume.lost(now, link, "closed");
+            self.volume.lost(now, link, Lost::Ours);
         }
+        self.report_progress();
         if self.volume.poll_timeout().is_some_and(|at| at <= now) {
             self.volume.handle_timeout(now);
         }
@@ -207,6 +208,28 @@ impl Host {
                     break;
                 }
                 self.world.send(conn, &bytes);
+            }
+        }
+    }
+
+    fn report_progress(&mut self) {
+        let now = self.now();
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if self.volume.wants_progress(now, link)
+                && let Some((conn, true)) = self.conns[index]
+                && let Some(progress) = self.world.net.progress(now, conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, link, progress);
             }
         }
     }
@@ -303,7 +326,7 @@ impl Host {
             Some(HostEvent::Lost(conn)) => {
                 if let Some(link) = self.link_of(conn) {
                     self.conns[usize::from(link.0)] = None;
-                    self.volume.lost(now, link, "connection reset by peer");
+                    self.volume.lost(now, link, Lost::Reset);
                 }
             }
             None => {}
