@@ -18,12 +18,12 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume,
+    CloseHow, FenceKind, IoError, LinkId, NoPathRetry, Note, Operation, Output, PathState,
+    PathStatus, Request, Tag, Volume,
 };
 
 use crate::orders::attach;
-use crate::plan::{self, Order, Plan};
+use crate::plan::{Order, Plan};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -98,6 +98,9 @@ pub struct Host {
     pub succeeded: u64,
     pub failed: BTreeMap<&'static str, u64>,
     pub fence_logins: u64,
+    /// Dead sessions that time alone, and that a reset of the unit fenced.
+    pub holds: u64,
+    pub resets: u64,
 }
 
 impl Host {
@@ -130,6 +133,8 @@ impl Host {
             succeeded: 0,
             failed: BTreeMap::new(),
             fence_logins: 0,
+            holds: 0,
+            resets: 0,
         }
     }
 
@@ -388,6 +393,11 @@ impl Host {
                 self.end_link(link, now);
             }
             Output::Complete { tag, result } => self.complete(tag, result),
+            Output::Note(Note::Fenced { by, .. }) => match by {
+                FenceKind::TimedHold => self.holds += 1,
+                FenceKind::LunReset => self.resets += 1,
+                _ => {}
+            },
             Output::Note(_) => {}
         }
     }
@@ -439,8 +449,8 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            self.next_request =
-                self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
+            self.next_request = self.next_request.max(now)
+                + Duration::from_micros(self.prng.below(self.plan.think_us));
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,

@@ -2,7 +2,7 @@
 //! write may be reported complete. No sockets, no clock, no threads, no payload.
 //!
 //! - [`volume`]: one LUN as one queue sees it; the contract with the runtime. [`contract`] has its words.
-//! - [`fence`]: the rule about unresolved writes, and the ledger of them.
+//! - [`fence`]: the rule about unresolved writes, and the ledger of them. [`ladder`]: what proves a dead session dead.
 //! - [`identity`]: which LUN is this, asked at every login before any write; [`isid`]: who are we.
 //! - [`policy`]: which path is next. [`no_path`]: what if there is none.
 //!
@@ -16,6 +16,7 @@ mod drain;
 pub mod fence;
 pub mod identity;
 pub mod isid;
+pub mod ladder;
 pub mod no_path;
 mod note;
 mod operation;
@@ -26,11 +27,11 @@ mod request;
 pub mod volume;
 
 pub use contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    CloseHow, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output,
+    PATHS_MAX, PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, Tag,
+    UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
-pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};
+pub use identity::{Description, Identity, Probe, ProbeFailure, TaskSet, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};
 pub use note::Note;
 pub use volume::Volume;

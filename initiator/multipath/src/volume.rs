@@ -13,17 +13,19 @@
 //!
 //! After [`Output::Close`], and whenever a connection fails by itself, the runtime reports [`Volume::lost`]
 //! only when no send or receive of that link can touch any buffer any more. Only then are the link's commands
-//! moved or answered. A target may answer a write before it has taken all its data: the runtime holds back an
+//! moved or answered. Unless the close was ordered as orderly, the runtime has reset the socket by then (linger 0):
+//! the kernel sends nothing of it any more, which is where the timed hold begins. A target may answer a write before it has taken all its data: the runtime holds back an
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
-//! `ending` (shut down), `picture` (status).
+//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` and `hold` (what proves a dead
+//! session dead), `ending` (shut down), `picture` (status).
 
 mod answers;
 mod dispatch;
 mod ending;
 mod fencing;
+mod hold;
 mod paths;
 mod picture;
 mod verify;
@@ -40,9 +42,9 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    CloseHow, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output,
+    PATHS_MAX, PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, Tag,
+    UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -83,6 +85,7 @@ pub struct Volume {
     /// Capacity as last reported.
     reported_blocks: u64,
     deferred_errors: u64,
+    fence_times: FenceTimes,
     /// An acknowledged write was lost and no flush has said so yet.
     flush_fails: bool,
     life: Life,
@@ -131,6 +134,7 @@ impl Volume {
             own_commands: 0,
             reported_blocks: config.description.identity.blocks,
             deferred_errors: 0,
+            fence_times: FenceTimes::default(),
             flush_fails: false,
             life: Life::Running,
             config,
@@ -154,7 +158,7 @@ impl Volume {
         );
         let id = PathId(self.paths.len() as u8);
         self.paths.push(Path::new(now, path, self.config.depth));
-        self.fences.push(Fence::new(now));
+        self.fences.push(Fence::new(now, id));
         self.connect(now, id);
         self.settle(now);
         Some(id)
@@ -182,6 +186,12 @@ impl Volume {
     /// Changes the policy for commands from now on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
         self.config.policy = policy;
+    }
+
+    /// Whether LOGICAL UNIT RESET may be a part of a fence from now on. It aborts the commands of every host.
+    pub fn set_lun_reset(&mut self, now: Instant, allowed: bool) {
+        self.config.allow_lun_reset = allowed;
+        self.settle(now);
     }
 
     /// Forgets backoffs and refusals: every path that is down is tried now.
@@ -297,6 +307,7 @@ impl Volume {
             }
             self.path_timeout(now, id);
             self.fence_timeout(now, id);
+            self.hold_timeout(now, id);
         }
         self.request_timeouts(now);
         self.settle(now);
@@ -312,9 +323,11 @@ impl Volume {
             .filter_map(|session| session.as_ref().and_then(Session::poll_timeout));
         let paths = self.paths.iter().filter_map(Path::deadline);
         let fences = self.path_ids().filter_map(|id| self.fence_deadline(id));
+        let holds = self.path_ids().filter_map(|id| self.hold_deadline(id));
         sessions
             .chain(paths)
             .chain(fences)
+            .chain(holds)
             .chain(self.table.deadline())
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
@@ -370,6 +383,7 @@ impl Volume {
         for id in self.path_ids() {
             self.examine(now, id);
             self.drain_dead_session(now, id);
+            self.ask_last_word(now, id);
         }
         if !self.ledger.is_empty() {
             self.start_fences(now);

@@ -4,6 +4,7 @@ mod basics;
 mod chance;
 
 mod fencing;
+mod hold;
 mod host;
 mod outages;
 mod trouble;
