@@ -71,7 +71,7 @@ pub enum Until {
     Up,
     /// Never; requests are made.
     TheEnd,
-    /// When all requests are answered and all paths up; no new ones are made.
+    /// When all requests are answered, all paths up and all sessions fenced; no new requests are made.
     Quiet,
 }
 
@@ -155,6 +155,7 @@ impl Host {
             {
                 wake = wake.min(*at);
             }
+            wake = wake.min(self.ends_by.unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
                 slot.over
@@ -208,7 +209,10 @@ impl Host {
         match until {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
-            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+            Until::Quiet => {
+                let status = self.volume.status();
+                self.open.is_empty() && status.paths.iter().all(up) && status.unresolved.is_empty()
+            }
         }
     }
 
