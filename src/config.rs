@@ -35,6 +35,7 @@ struct Raw {
     data_digest: Option<Digest>,
     policy: Option<Policy>,
     no_path_retry: Option<NoPath>,
+    allow_fence: Option<AllowFence>,
     #[serde(default)]
     target: BTreeMap<String, Settings>,
 }
@@ -49,6 +50,7 @@ impl From<Raw> for Config {
                 data_digest: raw.data_digest,
                 policy: raw.policy,
                 no_path_retry: raw.no_path_retry,
+                allow_fence: raw.allow_fence,
             },
             target: raw.target,
         }
@@ -69,6 +71,8 @@ pub struct Settings {
     pub policy: Option<Policy>,
     /// What requests do while no path works.
     pub no_path_retry: Option<NoPath>,
+    /// Fences that concern other hosts.
+    pub allow_fence: Option<AllowFence>,
 }
 
 impl Settings {
@@ -80,6 +84,7 @@ impl Settings {
             data_digest: self.data_digest.or(under.data_digest),
             policy: self.policy.or(under.policy),
             no_path_retry: self.no_path_retry.or(under.no_path_retry),
+            allow_fence: self.allow_fence.or(under.allow_fence),
         }
     }
 }
@@ -129,6 +134,15 @@ impl From<Policy> for PolicyKind {
             Policy::LateBinding => PolicyKind::LateBinding,
         }
     }
+}
+
+/// `lun-reset`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllowFence {
+    /// LOGICAL UNIT RESET may replace the part of a fence that waits for the target's backend. It aborts the commands
+    /// of every host on the LUN.
+    LunReset,
 }
 
 /// `queue`, `fail` or a number of seconds.
@@ -271,7 +285,7 @@ impl Config {
                 Kind::Usage,
                 format!("configuration {}, line {line}: {}", path.display(), error.message()),
                 "correct the line; known keys are initiator-name, chap-file, header-digest, data-digest, policy, \
-                 no-path-retry, and [target.\"IQN\"] with the last five",
+                 no-path-retry, allow-fence, and [target.\"IQN\"] with the last six",
             )
         })?;
         Ok(raw.into())
@@ -321,6 +335,7 @@ mod tests {
         for (text, word) in [
             ("polcy = 'failover'\n", "polcy"),
             ("policy = 'fastest'\n", "fastest"),
+            ("allow-fence = 'target-reset'\n", "target-reset"),
             ("no-path-retry = 0\n", "number of seconds"),
             ("no-path-retry = 'never'\n", "number of seconds"),
             ("\n\n[target.'x']\ninitiator-name = 'y'\n", "line 4"),
@@ -344,6 +359,7 @@ mod tests {
             .join("\n");
         let config = parse(&active).unwrap();
         assert_eq!(config.defaults.policy, Some(Policy::RoundRobin));
+        assert_eq!(config.defaults.allow_fence, Some(AllowFence::LunReset));
         assert_eq!(config.target.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Digest, NoPath, Policy, Settings};
+use crate::config::{AllowFence, Digest, NoPath, Policy, Settings};
 use crate::control::{AttachRequest, Reply, Request, client};
 use crate::daemon::start;
 use crate::failure::{Failure, Kind};
@@ -60,6 +60,9 @@ pub struct Arguments {
     /// What requests do while no path works [default: queue]
     #[arg(long, value_name = "queue|fail|SECONDS")]
     no_path_retry: Option<NoPath>,
+    /// Fence a lost path by LOGICAL UNIT RESET too, where only waiting is left; it aborts every host's commands
+    #[arg(long, value_name = "lun-reset", hide_possible_values = true)]
+    allow_fence: Option<AllowFence>,
     /// Defaults [default: /etc/sanblk/sanblk.toml]
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
@@ -80,6 +83,7 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
             data_digest: arguments.data_digest,
             policy: arguments.policy,
             no_path_retry: arguments.no_path_retry,
+            allow_fence: arguments.allow_fence,
         },
         config: config_path(layout, arguments.config)?,
     };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use multipath::contract::PATHS_MAX;
 
+use crate::config::AllowFence;
 use crate::control::server::Progress;
 use crate::control::{AttachRequest, Reply};
 use crate::failure::{Failure, Kind};
@@ -162,6 +163,9 @@ async fn grow(
     }
     if let Some(rule) = request.settings.no_path_retry {
         volume.send(Mail::SetNoPathRetry(rule.into()))?;
+    }
+    if let Some(AllowFence::LunReset) = request.settings.allow_fence {
+        volume.send(Mail::AllowLunReset)?;
     }
     Ok(volume)
 }

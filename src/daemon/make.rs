@@ -13,6 +13,7 @@ use multipath::{
 use tokio::time::{Instant, sleep};
 use ublk_dev::{Device, DeviceQueue, Ring, Slots};
 
+use crate::config::AllowFence;
 use crate::control::server::Progress;
 use crate::device::{self, CONTROL_LIMIT, DEPTH};
 use crate::failure::{Failure, Kind};
@@ -267,6 +268,7 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
                 .settings
                 .policy
                 .map_or(PolicyKind::RoundRobin, Into::into),
+            allow_lun_reset: plan.settings.allow_fence == Some(AllowFence::LunReset),
             seed: u64::from_ne_bytes(seed),
         },
         open: Box::new(move || {

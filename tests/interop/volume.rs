@@ -71,6 +71,7 @@ impl Host {
             description,
             no_path_retry: NoPathRetry::Queue,
             policy,
+            allow_lun_reset: false,
             seed: 1,
         };
         let now = iscsi_client::time::Instant::from_nanos(ring.now());

@@ -18,12 +18,12 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, Lost, NoPathRetry, Operation, Output, PathState, PathStatus,
-    Request, Tag, TcpProgress, Volume,
+    CloseHow, FenceKind, IoError, LinkId, Lost, NoPathRetry, Note, Operation, Output, PathState,
+    PathStatus, Request, Tag, TcpProgress, Volume,
 };
 
 use crate::orders::attach;
-use crate::plan::{self, Order, Plan};
+use crate::plan::{Order, Plan};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -75,7 +75,7 @@ pub enum Until {
     Up,
     /// Never; requests are made.
     TheEnd,
-    /// When all requests are answered and all paths up; no new ones are made.
+    /// When all requests are answered, all paths up and all sessions fenced; no new requests are made.
     Quiet,
 }
 
@@ -102,6 +102,9 @@ pub struct Host {
     pub succeeded: u64,
     pub failed: BTreeMap<&'static str, u64>,
     pub fence_logins: u64,
+    /// Dead sessions that time alone, and that a reset of the unit fenced.
+    pub holds: u64,
+    pub resets: u64,
 }
 
 impl Host {
@@ -134,6 +137,8 @@ impl Host {
             succeeded: 0,
             failed: BTreeMap::new(),
             fence_logins: 0,
+            holds: 0,
+            resets: 0,
         }
     }
 
@@ -154,6 +159,7 @@ impl Host {
             {
                 wake = wake.min(*at);
             }
+            wake = wake.min(self.ends_by.unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
                 let sent = slot.sending.as_ref().map(|sending| sending.done);
@@ -208,7 +214,10 @@ impl Host {
         match until {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
-            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+            Until::Quiet => {
+                let status = self.volume.status();
+                self.open.is_empty() && status.paths.iter().all(up) && status.unresolved.is_empty()
+            }
         }
     }
 
@@ -453,6 +462,11 @@ impl Host {
                     slot.rearm.get_or_insert(now + delay);
                 }
             }
+            Output::Note(Note::Fenced { by, .. }) => match by {
+                FenceKind::TimedHold => self.holds += 1,
+                FenceKind::LunReset => self.resets += 1,
+                _ => {}
+            },
             Output::Note(_) => {}
         }
     }
@@ -511,8 +525,8 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            self.next_request =
-                self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
+            self.next_request = self.next_request.max(now)
+                + Duration::from_micros(self.prng.below(self.plan.think_us));
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,

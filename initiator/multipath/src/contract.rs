@@ -159,6 +159,8 @@ pub struct VolumeConfig {
     pub no_path_retry: NoPathRetry,
     /// Path choice.
     pub policy: PolicyKind,
+    /// LOGICAL UNIT RESET may be a part of a fence. It aborts the commands of every host on this LUN.
+    pub allow_lun_reset: bool,
     /// Seed of the jitter of backoffs.
     pub seed: u64,
 }
@@ -373,6 +375,41 @@ impl UnresolvedWrite {
     }
 }
 
+/// What proves, or would prove, that a dead session of a path is dead. [`crate::ladder`] tells of each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FenceKind {
+    /// The path never carried IO.
+    NotNeeded,
+    /// A login with its ISID: through another portal of its portal group, or by its own return.
+    Reinstatement,
+    /// LOGICAL UNIT RESET, where the operator allows it.
+    LunReset,
+    /// Waiting, and a last command through a living path.
+    TimedHold,
+    /// The path's own return alone: the volume has no other path.
+    OwnReturn,
+}
+
+/// Fences that were made, from the loss of the session to the proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FenceTimes {
+    /// How many.
+    pub done: u64,
+    /// How long the last took; `None` also after sessions of an earlier run, whose loss nobody saw.
+    pub last: Option<Duration>,
+    /// How long the longest took.
+    pub longest: Option<Duration>,
+}
+
+impl FenceTimes {
+    /// One more.
+    pub(crate) fn count(&mut self, took: Option<Duration>) {
+        self.done += 1;
+        self.last = took;
+        self.longest = self.longest.max(took);
+    }
+}
+
 /// One path for `status`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathStatus {
@@ -402,8 +439,14 @@ pub struct PathStatus {
     pub losses: u64,
     /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
     pub round_trip_ns: Option<u64>,
-    /// How the dead session of this path would be fenced: a sentence for `status`.
+    /// How the dead session of this path would be fenced now: a sentence for `status`.
     pub fence: String,
+    /// The same as a word.
+    pub fence_kind: FenceKind,
+    /// How long the timed hold of this path takes, from the loss of its session on.
+    pub hold: Duration,
+    /// Fences of its dead sessions.
+    pub fences: FenceTimes,
 }
 
 /// A volume for `status`.
@@ -419,6 +462,8 @@ pub struct VolumeStatus {
     pub waiting: u32,
     /// Writes whose answer waits for a fence.
     pub held: u32,
+    /// Fences of all paths.
+    pub fences: FenceTimes,
     /// Unresolved writes, bounded list.
     pub unresolved: Vec<UnresolvedWrite>,
     /// No path works since then.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{Dead, PathId, PathState};
+use crate::contract::{Dead, FenceKind, PathId, PathState};
 
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
@@ -49,6 +49,22 @@ pub enum Note {
         path: PathId,
         /// Unresolved writes that are resolved by it.
         resolved: u32,
+        /// What proved it.
+        by: FenceKind,
+    },
+    /// A session died with unresolved writes, and no other portal of its group can fence it.
+    Holding {
+        /// The path whose session died.
+        path: PathId,
+        /// Seconds until it is taken for dead, unless it returns before.
+        seconds: u64,
+    },
+    /// A LOGICAL UNIT RESET was sent, as the operator allowed: every host's commands are aborted.
+    LunReset {
+        /// The path whose session died.
+        path: PathId,
+        /// The path it was sent on.
+        via: PathId,
     },
     /// A fence login did not come to its end; it is tried again.
     FenceFailed {
@@ -130,10 +146,23 @@ impl fmt::Display for Note {
                 name(*path),
                 name(*via)
             ),
-            Note::Fenced { path, resolved } => write!(
+            Note::Fenced { path, resolved, by } => write!(
                 f,
-                "{}: its dead session is fenced, {resolved} unresolved writes are resolved",
+                "{}: its dead session is fenced by {by}, {resolved} unresolved writes are resolved",
                 name(*path)
+            ),
+            Note::Holding { path, seconds } => write!(
+                f,
+                "{}: writes are unresolved and no other portal of its group can fence them; \
+                 held until it is back, or for {seconds} s",
+                name(*path)
+            ),
+            Note::LunReset { path, via } => write!(
+                f,
+                "{}: to fence its dead session, LOGICAL UNIT RESET was sent on {}; \
+                 it aborts the commands of every host",
+                name(*path),
+                name(*via)
             ),
             Note::FenceFailed { path, why } => {
                 write!(f, "{}: fencing its dead session failed: {why}", name(*path))

@@ -14,11 +14,13 @@
 //!
 //! After [`Output::Close`], and whenever a connection fails by itself, the runtime reports [`Volume::lost`]
 //! only when no send or receive of that link can touch any buffer any more. Only then are the link's commands
-//! moved or answered. A target may answer a write before it has taken all its data: the runtime holds back an
+//! moved or answered. Unless the close was ordered as orderly, the runtime has reset the socket by then (linger 0):
+//! the kernel sends nothing of it any more, which is where the timed hold begins. A target may answer a write before it has taken all its data: the runtime holds back an
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `detection` (who is silent), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
+//! answer to what follows), `outcome`, `overdue` and `hedging` (what becomes of a command), `detection` (who is silent),
+//! `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` and `hold` (what proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
@@ -28,6 +30,7 @@ mod dispatch;
 mod ending;
 mod fencing;
 mod hedging;
+mod hold;
 mod outcome;
 mod overdue;
 mod paths;
@@ -46,9 +49,9 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, Dead, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry, Operation, Output, PATHS_MAX,
-    PathConfig, PathId, PathState, PathStatus, PolicyKind, Request, SpareBuffers, Tag, TcpProgress,
-    UnresolvedWrite, VolumeConfig, VolumeStatus,
+    CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathState, PathStatus, PolicyKind, Request,
+    SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -103,6 +106,7 @@ pub struct Volume {
     /// Capacity as last reported.
     reported_blocks: u64,
     deferred_errors: u64,
+    fence_times: FenceTimes,
     /// An acknowledged write was lost and no flush has said so yet.
     flush_fails: bool,
     life: Life,
@@ -157,6 +161,7 @@ impl Volume {
             own_commands: 0,
             reported_blocks: config.description.identity.blocks,
             deferred_errors: 0,
+            fence_times: FenceTimes::default(),
             flush_fails: false,
             life: Life::Running,
             config,
@@ -180,7 +185,7 @@ impl Volume {
         );
         let id = PathId(self.paths.len() as u8);
         self.paths.push(Path::new(now, path, self.config.depth));
-        self.fences.push(Fence::new(now));
+        self.fences.push(Fence::new(now, id));
         self.connect(now, id);
         self.settle(now);
         Some(id)
@@ -208,6 +213,12 @@ impl Volume {
     /// Changes the policy for commands from now on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
         self.config.policy = policy;
+    }
+
+    /// Whether LOGICAL UNIT RESET may be a part of a fence from now on. It aborts the commands of every host.
+    pub fn set_lun_reset(&mut self, now: Instant, allowed: bool) {
+        self.config.allow_lun_reset = allowed;
+        self.settle(now);
     }
 
     /// Forgets backoffs and refusals: every path that is down is tried now.
@@ -336,6 +347,7 @@ impl Volume {
             }
             self.path_timeout(now, id);
             self.fence_timeout(now, id);
+            self.hold_timeout(now, id);
         }
         self.request_timeouts(now);
         self.settle(now);
@@ -351,11 +363,13 @@ impl Volume {
             .filter_map(|session| session.as_ref().and_then(Session::poll_timeout));
         let paths = self.paths.iter().filter_map(Path::deadline);
         let fences = self.path_ids().filter_map(|id| self.fence_deadline(id));
+        let holds = self.path_ids().filter_map(|id| self.hold_deadline(id));
         sessions
             .chain(paths)
             .chain(fences)
             .chain(self.requests_due)
             .chain(self.detection_deadline())
+            .chain(holds)
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
             .min()
@@ -410,6 +424,7 @@ impl Volume {
         for id in self.path_ids() {
             self.examine(now, id);
             self.drain_dead_session(now, id);
+            self.ask_last_word(now, id);
         }
         if !self.ledger.is_empty() {
             self.start_fences(now);

@@ -11,6 +11,7 @@ use iscsi_client::time::Instant;
 use iscsi_client::wire::AsyncEvent;
 
 use super::ending::Life;
+use super::fencing::HANG_PAUSE;
 use super::overdue::ABORT_TIMEOUT;
 use super::{CloseHow, Link, Lost, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
 use crate::operation::LONG_COMMAND_TIMEOUT;
@@ -56,7 +57,7 @@ impl Volume {
     pub(super) fn log_in(&mut self, now: Instant, id: PathId, entropy: [u8; 32]) {
         let owes = self
             .ledger
-            .owed_by(self.path(id).config.isid)
+            .login_owed_by(self.path(id).config.isid)
             .next()
             .is_some();
         let limit = if owes {
@@ -117,6 +118,7 @@ impl Volume {
             Event::Completed(completion) if completion.handle.0 & OWN_BIT == 0 => {
                 self.answered(now, id, &completion);
             }
+            Event::Completed(completion) if self.last_word_answered(now, &completion) => {}
             Event::Completed(completion) => self.examined(now, id, &completion, memory),
             Event::Async(message, sense) => match message.event {
                 AsyncEvent::Scsi if message.lun == self.config.lun => {
@@ -130,7 +132,8 @@ impl Volume {
                 _ => {}
             },
             // An aborted command comes as completed before this; one that does not come runs into its deadline.
-            Event::Managed { .. } | Event::Text | Event::Pong => {}
+            Event::Managed { handle, response } => self.function_answered(now, handle, response),
+            Event::Text | Event::Pong => {}
             Event::Closed(why) => self.path_closed(now, id, &why),
         }
     }
@@ -144,7 +147,7 @@ impl Volume {
         let isid = path.config.isid;
         let elsewhere = self
             .ledger
-            .owed_by(isid)
+            .login_owed_by(isid)
             .find(|nexus| nexus.portal_group != found);
         if let Some(nexus) = elsewhere {
             self.notes.push(Note::OtherPortalGroup {
@@ -192,7 +195,14 @@ impl Volume {
             Closed::LoggedOut => CloseHow::Orderly,
             _ => CloseHow::Abort,
         };
-        let after = self.after(id, why);
+        let mut after = self.after(id, why);
+        let isid = self.path(id).config.isid;
+        if *why == Closed::LoginTimeout && self.ledger.login_owed_by(isid).next().is_some() {
+            self.return_hung(now, id);
+            if let After::Retry { pause, .. } = &mut after {
+                *pause = HANG_PAUSE;
+            }
+        }
         self.close_path(now, id, how, after);
     }
 
@@ -276,6 +286,7 @@ impl Volume {
                 self.orphaned(id, orphan);
             }
         }
+        self.session_silenced(now, id);
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),
             Phase::Down { .. } | Phase::Refused { .. } => return,

@@ -3,6 +3,7 @@
 mod basics;
 mod chance;
 mod fencing;
+mod hold;
 mod host;
 mod outages;
 mod spread;

@@ -16,7 +16,7 @@ use kit::target::{ConnId, TargetConfig};
 use kit::world::{HostEvent, Incident, LUN_0, World};
 
 use crate::contract::*;
-use crate::identity::{Description, Identity, UnmapLimits};
+use crate::identity::{Description, Identity, TaskSet, UnmapLimits};
 use crate::isid::{IsidKey, isid};
 use crate::note::Note;
 use crate::volume::Volume;
@@ -82,6 +82,10 @@ pub(super) fn describe(unit: &LunConfig) -> Description {
             .ok()
             .filter(|&blocks| blocks > 0),
         write_same_unmaps: unit.thin,
+        task_set: match unit.task_set_per_nexus {
+            true => TaskSet::PerNexus,
+            false => TaskSet::Shared,
+        },
         target_port_group: Some(1),
         alua: unit.alua,
     }
@@ -118,6 +122,7 @@ impl Host {
             description: describe(&unit),
             no_path_retry: NoPathRetry::Queue,
             policy: PolicyKind::RoundRobin,
+            allow_lun_reset: false,
             seed,
         };
         adjust(&mut config);
