@@ -114,7 +114,8 @@ impl Host {
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
         // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
-        let buffers = usize::from(plan.depth) + multipath_links() + usize::from(plan::SPARES);
+        let buffers =
+            usize::from(plan.depth) + multipath_links() + usize::from(crate::plan::SPARES);
         let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);

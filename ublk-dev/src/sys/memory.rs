@@ -278,9 +278,9 @@ mod tests {
                 .iter()
                 .all(|byte| *byte == 0)
         );
-        assert!(panics(
-            move || buffers.copy(range(0, 0, 512), range(0, 1024, 512))
-        ));
+        assert!(panics(std::panic::AssertUnwindSafe(move || {
+            buffers.copy(range(0, 0, 512), range(0, 1024, 512));
+        })));
     }
 
     #[test]
