@@ -264,7 +264,7 @@ impl fmt::Display for LockspaceDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for slot in &self.slots {
             leader_columns(f, slot.offset, &slot.leader)?;
-            // Versions that have flags worth seeing; the tool of that version prints them too.
+            // Flags worth seeing came with version 5; the tool of that version has the column.
             if let 5.. = slot.leader.version.major {
                 write!(f, " 0x{:08x}", slot.leader.flags.0)?;
             }

@@ -70,7 +70,7 @@ impl Fixture {
     /// All of them, one after the other.
     pub fn all() -> impl Iterator<Item = Fixture> {
         let names = names_ending(".image");
-        assert_eq!(names.len(), 47, "an image is missing");
+        assert_eq!(names.len(), 48, "an image is missing");
         names.into_iter().map(|name| Fixture::load(&name))
     }
 

@@ -51,8 +51,8 @@ fn dead_ext_is_the_word_of_one_host_about_one_generation() {
 
 #[test]
 fn no_timeout_hosts_die_by_declaration_only() {
-    let lease = slot(&Fixture::load("sid512-01-init"), 1);
-    let lease = DeltaLease::parse(&with_flags(&lease, LeaderFlags::NO_TIMEOUT)).unwrap();
+    let lease = slot(&Fixture::load("sid512-08-no-timeout-and-caw"), 3);
+    assert!(lease.flags.contains(LeaderFlags::NO_TIMEOUT) && !lease.is_free());
     assert_eq!(
         (lease.death(), lease.joinable()),
         (Death::OnDeclaration, Ok(()))
@@ -61,15 +61,26 @@ fn no_timeout_hosts_die_by_declaration_only() {
 
 #[test]
 fn compare_and_write_is_refused_with_a_sentence() {
-    // Slot 9 of this area was made by the real program with the flag.
-    let lease = slot(&Fixture::load("sid512-05-after"), 9);
-    assert!(lease.flags.contains(LeaderFlags::CAW));
-    let refused = lease.joinable().unwrap_err();
-    assert_eq!(refused, CannotJoin::CompareAndWrite(Record::DeltaLease));
-    assert!(
-        refused
-            .to_string()
-            .starts_with("this delta lease may be changed by SCSI")
+    // Slots that the real program made with the flag: alone, and beside NO_TIMEOUT.
+    for (fixture, host) in [
+        ("sid512-05-after", 9),
+        ("sid512-08-no-timeout-and-caw", 4),
+        ("sid512-08-no-timeout-and-caw", 5),
+    ] {
+        let lease = slot(&Fixture::load(fixture), host);
+        let refused = lease.joinable().unwrap_err();
+        assert_eq!(refused, CannotJoin::CompareAndWrite(Record::DeltaLease));
+        let sentence = refused.to_string();
+        assert!(
+            sentence.starts_with("this delta lease may be changed by SCSI"),
+            "{sentence}"
+        );
+    }
+    // The flag is the host's own: the slots beside it are as any other.
+    let beside = slot(&Fixture::load("sid512-08-no-timeout-and-caw"), 1);
+    assert_eq!(
+        (beside.death(), beside.joinable()),
+        (Death::OnTimeout, Ok(()))
     );
 
     let fixture = Fixture::load("sid512-01-init");
