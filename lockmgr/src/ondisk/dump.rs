@@ -103,8 +103,8 @@ pub struct IndexDump {
 }
 
 impl Dump {
-    /// Decodes the area that lies at `offset` of the device. `area` begins there; it may be longer than the area, and
-    /// what is missing if it is shorter shows as damage.
+    /// Decodes the area that lies at `offset` of the device. `area` begins there and may go on behind it; how long it is
+    /// says [`Found::geometry`]. Hosts whose sectors a shorter one lacks are left out.
     pub fn of(area: &[u8], offset: u64) -> Dump {
         let layout_unknown = |refused: Option<BadRecord>| {
             let bad = refused.expect("without a geometry no leader is accepted");

@@ -193,12 +193,11 @@ impl RindexHeader {
         let name = Name::from_disk(field::ENTRY_NAME.bytes(b));
         match (found, name.is_empty()) {
             (0, true) => Ok(RindexEntry::Free),
-            (_, true) => Err(bad(field::ENTRY_NAME, Problem::Name { found: name })),
-            // An entry that points elsewhere would make two resources of one area.
-            (_, false) if self.resource_offset(index) != Some(found) => {
+            // Half an entry, or one that points elsewhere and would make two resources of one area.
+            (_, nameless) if nameless || self.resource_offset(index) != Some(found) => {
                 Err(bad(field::ENTRY_OFFSET, Problem::Value { found }))
             }
-            (_, false) => Ok(RindexEntry::Used {
+            (_, _) => Ok(RindexEntry::Used {
                 name,
                 flags: field::ENTRY_FLAGS.u32(b),
             }),
