@@ -136,7 +136,7 @@ impl Delta {
             us,
             entry: Entry::Fresh,
             stage: Stage::Out,
-            sector: OwnSector::new(Party::Delta, us.slot_offset(us.host)),
+            sector: OwnSector::new(&Outbox::default(), Party::Delta, us.slot_offset(us.host)),
             tried: None,
             notify: HostSet::EMPTY,
             event: Event::default(),
@@ -148,7 +148,8 @@ impl Delta {
     /// Starts to take the slot. Nothing older of ours may still land anywhere.
     pub fn enter(&mut self, out: &mut Outbox, now: Instant, entry: Entry) {
         self.entry = entry;
-        self.sector = OwnSector::new(Party::Delta, self.us.slot_offset(self.us.host));
+        let offset = self.us.slot_offset(self.us.host);
+        self.sector = OwnSector::new(out, Party::Delta, offset);
         self.look(out, now, now);
     }
 

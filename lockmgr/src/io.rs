@@ -168,6 +168,11 @@ impl Outbox {
         }
     }
 
+    /// The youngest write that may still land.
+    pub fn doubt(&self) -> Option<IoId> {
+        self.doubt
+    }
+
     /// Whether every write was answered and nothing can land late.
     pub fn is_quiet(&self) -> bool {
         self.doubt.is_none() && !self.under_way.iter().any(|(_, _, kind)| *kind == Kind::Write)

@@ -1,7 +1,7 @@
 //! One host in one lockspace: its slot, its leases, what it knows of the others, and the orders it gives to the gate.
 //!
 //! ```text
-//!         join                 slot is ours                 silence for 8t                quiet, then the slot is ours
+//!         join                 slot is ours                 silence for 8t     drained, quiet, then the slot is ours
 //!   Out -------> Joining ------------------> Member Whole -----------------> Lost ------> Rejoining ------> Member Reclaiming
 //!    ^                                          |                              ^                              |    |
 //!    | leave, slot given back                   |                              +---------- silence -----------+    | all won
@@ -58,6 +58,10 @@ pub enum Input<'a> {
         /// The number.
         through: IoId,
     },
+    /// No write to what the leases protect that was sent before the gate shut can execute any more. Owed once after each
+    /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
+    /// tells the others that our earlier life is over, so it must be.
+    Drained,
     /// Somebody wants something.
     Order(Order),
 }
@@ -204,10 +208,14 @@ enum Standing {
 enum Phase {
     Out,
     Joining,
+    /// Joining, once nothing older can land.
+    Waiting,
     Member { started: Instant, standing: Standing, late: bool },
     Leaving { started: Instant, standing: Standing },
-    /// Nothing is written until nothing older can land.
-    Lost { left: DeltaLease },
+    /// The slot was given back, but something may still land.
+    Left { standing: Standing },
+    /// Nothing is written until nothing older can land, neither ours nor the data path's.
+    Lost { left: DeltaLease, drained: bool },
     Rejoining { left: DeltaLease },
     /// Nothing is held, nothing is won back, the gate stays shut.
     Ended,
@@ -316,6 +324,11 @@ impl Lockspace {
             Input::Read { id, data } => self.read(now, id, data.ok()),
             Input::Wrote { id, outcome } => self.wrote(now, id, outcome),
             Input::Fenced { through } => self.fenced(now, through),
+            Input::Drained => {
+                if let Phase::Lost { drained, .. } = &mut self.phase {
+                    *drained = true;
+                }
+            }
             Input::Order(order) => self.order(now, order),
         }
         self.settle(now);
@@ -435,11 +448,9 @@ impl Lockspace {
             }
             Some(DeltaEvent::Lost(why)) => self.lose(why),
             Some(DeltaEvent::Gone) => {
-                if let Phase::Leaving { standing: Standing::Whole, .. } = self.phase {
-                    self.out.gate(GateOrder::Disarm);
+                if let Phase::Leaving { standing, .. } = self.phase {
+                    self.phase = Phase::Left { standing };
                 }
-                self.phase = Phase::Out;
-                self.out.note(Note::Left);
             }
         }
     }
@@ -478,7 +489,9 @@ impl Lockspace {
     fn not_joined(&mut self, error: JoinError) {
         match (self.phase, error) {
             // The storage is not back yet: once nothing older can land, again.
-            (Phase::Rejoining { left }, JoinError::Io) => self.phase = Phase::Lost { left },
+            (Phase::Rejoining { left }, JoinError::Io) => {
+                self.phase = Phase::Lost { left, drained: true };
+            }
             (Phase::Rejoining { .. }, _) => self.end(),
             _ => {
                 self.phase = Phase::Out;
@@ -507,7 +520,7 @@ impl Lockspace {
                 self.out.note(Note::Left);
             }
             (LostWhy::Silence, Standing::Whole | Standing::Reclaiming, Some(left)) => {
-                self.phase = Phase::Lost { left };
+                self.phase = Phase::Lost { left, drained: false };
             }
             _ => self.end(),
         }
@@ -551,12 +564,23 @@ impl Lockspace {
     /// After each event: what follows by itself.
     fn settle(&mut self, now: Instant) {
         match self.phase {
-            Phase::Lost { left } if self.out.is_quiet() => {
+            Phase::Lost { left, drained: true } if self.out.is_quiet() => {
                 self.phase = Phase::Rejoining { left };
                 self.delta.enter(&mut self.out, now, Entry::Again(left));
             }
+            Phase::Waiting if self.out.is_quiet() => {
+                self.phase = Phase::Joining;
+                self.delta.enter(&mut self.out, now, Entry::Fresh);
+            }
             Phase::Leaving { .. } => {
                 self.delta.release(&mut self.out, now);
+            }
+            Phase::Left { standing } if self.out.is_quiet() => {
+                if standing == Standing::Whole {
+                    self.out.gate(GateOrder::Disarm);
+                }
+                self.phase = Phase::Out;
+                self.out.note(Note::Left);
             }
             Phase::Member { started, standing: Standing::Reclaiming, late } => {
                 let pending = self.leases.iter().any(Lease::is_reclaiming);
@@ -584,9 +608,8 @@ impl Lockspace {
         match order {
             Order::Join => {
                 if self.phase == Phase::Out {
-                    self.phase = Phase::Joining;
+                    self.phase = Phase::Waiting;
                     self.peers = Peers::new(self.us.geometry, self.us.space, self.us.timing);
-                    self.delta.enter(&mut self.out, now, Entry::Fresh);
                 }
             }
             Order::Leave => self.leave(),
@@ -658,7 +681,11 @@ impl Lockspace {
             Phase::Member { .. } | Phase::Lost { .. } | Phase::Rejoining { .. } | Phase::Ended => {
                 return Err(LeaseError::LockspaceLost);
             }
-            Phase::Out | Phase::Joining | Phase::Leaving { .. } => {
+            Phase::Out
+            | Phase::Waiting
+            | Phase::Joining
+            | Phase::Leaving { .. }
+            | Phase::Left { .. } => {
                 return Err(LeaseError::NotJoined);
             }
         }

@@ -24,11 +24,12 @@ pub(crate) struct OwnSector {
     doubt: Option<Doubt>,
 }
 
-/// Copies of these bytes, up to this one, may still land.
+/// Writes up to this one may still land.
 #[derive(Debug)]
 struct Doubt {
     through: IoId,
-    bytes: Box<[u8]>,
+    /// All of them have these bytes; `None` if they are of an earlier owner of this sector's machine.
+    bytes: Option<Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -56,12 +57,14 @@ pub(crate) enum Progress {
 }
 
 impl OwnSector {
-    pub fn new(party: Party, offset: u64) -> OwnSector {
+    /// A sector that an earlier machine may have written: whatever of this host may still land is assumed to land here.
+    pub fn new(out: &Outbox, party: Party, offset: u64) -> OwnSector {
+        let doubt = out.doubt().map(|through| Doubt { through, bytes: None });
         OwnSector {
             party,
             offset,
             state: State::Idle,
-            doubt: None,
+            doubt,
         }
     }
 
@@ -73,7 +76,7 @@ impl OwnSector {
     pub fn write(&mut self, out: &mut Outbox, window: Window, bytes: Box<[u8]>) {
         assert!(self.is_idle(), "one write at a time");
         match &self.doubt {
-            Some(doubt) if doubt.bytes != bytes => {
+            Some(doubt) if doubt.bytes.as_ref() != Some(&bytes) => {
                 self.state = State::Waiting { bytes };
             }
             _ => self.issue(out, window, bytes),
@@ -98,7 +101,7 @@ impl OwnSector {
                 WriteOutcome::Done => Progress::Done,
                 WriteOutcome::Unknown => {
                     let through = id;
-                    self.doubt = Some(Doubt { through, bytes: bytes.clone() });
+                    self.doubt = Some(Doubt { through, bytes: Some(bytes.clone()) });
                     let until = since + RENEWAL_RETRY;
                     if until <= window.now {
                         self.issue(out, window, bytes);

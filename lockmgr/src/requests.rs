@@ -43,6 +43,15 @@ enum What {
     Doubt { name: Name, force_mode: ForceMode },
 }
 
+impl What {
+    fn is_request(self) -> bool {
+        match self {
+            What::Judge { .. } | What::Write { .. } | What::Doubt { .. } => true,
+            What::Lvb | What::Examine => false,
+        }
+    }
+}
+
 impl Requests {
     fn room(&self) -> Result<(), LeaseError> {
         match self.errands.len() < ERRANDS_MAX {
@@ -74,6 +83,9 @@ impl Requests {
         force_mode: ForceMode,
     ) -> Result<(), LeaseError> {
         self.room()?;
+        if self.errands.iter().any(|e| e.lease == lease && e.what.is_request()) {
+            return Err(LeaseError::Busy);
+        }
         self.judge(cx, lease, name, force_mode);
         Ok(())
     }

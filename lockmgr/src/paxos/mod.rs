@@ -203,7 +203,7 @@ impl Lease {
         let mut lease = Lease {
             id,
             name,
-            own: own_sector(cx.us, id),
+            own: own_sector(cx, id),
             block: HostSector::default(),
             state: State::Gone,
         };
@@ -245,7 +245,7 @@ impl Lease {
     /// After a fence, with the slot ours under a new generation: wins the lease again if it is as we left it.
     pub fn reclaim(&mut self, cx: &mut Cx) {
         if let State::Frozen(held) = self.state {
-            self.own = own_sector(cx.us, self.id);
+            self.own = own_sector(cx, self.id);
             self.state = self.start(cx, Attempt::reclaim(held));
         }
     }
@@ -387,6 +387,7 @@ fn leader_bytes(leader: &PaxosLeader) -> Box<[u8]> {
     bytes
 }
 
-fn own_sector(us: &Identity, id: LeaseId) -> OwnSector {
-    OwnSector::new(Party::Lease(id), id.0 + us.geometry.host_sector(us.host))
+fn own_sector(cx: &Cx, id: LeaseId) -> OwnSector {
+    let offset = id.0 + cx.us.geometry.host_sector(cx.us.host);
+    OwnSector::new(cx.out, Party::Lease(id), offset)
 }

@@ -24,7 +24,7 @@ const STALL_MAX: u64 = 2 * SECOND;
 /// Clocks run up to one percent wrong.
 const PPM_MAX: u64 = 10_000;
 /// Lines of the story that are kept for a failure.
-const TRACE_MAX: usize = 400;
+const TRACE_MAX: usize = 2000;
 
 enum Event {
     Timer(usize),
@@ -38,6 +38,7 @@ enum Event {
     LookAgain { host: usize, life: u64, id: IoId, snapshot: Snapshot },
     Answer { host: usize, life: u64, answer: Answer },
     DataLands { host: usize, number: u64 },
+    Drain { host: usize, life: u64 },
 }
 
 /// What holders do.
@@ -213,6 +214,7 @@ impl World {
                 self.after(delay, Event::Answer { host, life, answer });
             }
             Event::Answer { host, life, answer } => self.answer(host, life, answer),
+            Event::Drain { host, life } => self.drain_data(host, life),
             Event::DataLands { host, number } => {
                 let data = &mut self.hosts[host].data;
                 if let Some(place) = data.iter().position(|(n, _, _)| *n == number) {
@@ -289,11 +291,7 @@ impl World {
                 self.land(host, &pending);
             }
         }
-        for (_, resource, claim) in core::mem::take(&mut self.hosts[host].data) {
-            if self.prng.percent(50) {
-                self.judge.data(self.now, resource, claim);
-            }
-        }
+        self.land_data(host);
         self.start(host);
     }
 
@@ -618,6 +616,30 @@ impl World {
         self.after(MS, Event::Answer { host, life, answer });
     }
 
+    /// The data path's sessions are reinstated.
+    fn drain_data(&mut self, host: usize, life: u64) {
+        let state = &self.hosts[host];
+        if state.life != life {
+            return;
+        }
+        let blocked = state.cut_until.max(state.paused_until);
+        if blocked > self.now {
+            self.at(blocked + SECOND, Event::Drain { host, life });
+            return;
+        }
+        self.land_data(host);
+        self.input(host, Input::Drained);
+    }
+
+    /// What is under way executes now or never.
+    fn land_data(&mut self, host: usize) {
+        for (_, resource, claim) in core::mem::take(&mut self.hosts[host].data) {
+            if self.prng.percent(50) {
+                self.judge.data(self.now, resource, claim);
+            }
+        }
+    }
+
     // Holders of leases.
 
     fn note(&mut self, host: usize, note: Note) {
@@ -632,6 +654,11 @@ impl World {
             Note::JoinFailed(_) => {
                 let down = self.prng.between(1, 20) * SECOND;
                 self.crash(host, down);
+            }
+            Note::Lost(_) => {
+                let life = self.hosts[host].life;
+                let delay = self.prng.between(1, 10) * SECOND;
+                self.after(delay, Event::Drain { host, life });
             }
             Note::Left => {
                 self.hosts[host].joined = false;
@@ -664,7 +691,8 @@ impl World {
                 let down = self.prng.between(1, 20) * SECOND;
                 self.crash(host, down);
             }
-            Note::LeaveRefused => panic!("only hosts that hold nothing leave"),
+            // Something is still taken back in the background, or the lockspace was just lost.
+            Note::LeaveRefused => self.hosts[host].joined = true,
             _ => {}
         }
     }
@@ -681,6 +709,10 @@ impl World {
     fn failed(&mut self, host: usize, resource: usize, error: LeaseError) {
         let want = &mut self.hosts[host].wants[resource];
         match want {
+            // It is not used any more, but still there: to be released later.
+            Want::Releasing if matches!(error, LeaseError::Busy | LeaseError::LockspaceLost) => {
+                *want = Want::Holding;
+            }
             Want::Acquiring | Want::Releasing => *want = Want::Nothing,
             Want::Converting => *want = Want::Holding,
             Want::Nothing | Want::Holding => {}
