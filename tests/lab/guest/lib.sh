@@ -147,6 +147,7 @@ link_pass() {
     nft delete table netdev "lab_drop$1" 2>/dev/null
     nft delete table ip "lab_rst$1" 2>/dev/null
     ip netns exec tgt nft delete table netdev "lab_drop$1" 2>/dev/null
+    ip netns exec tgt nft delete table ip "lab_fin$1" 2>/dev/null
     say "VLAN $1: packets pass"
 }
 
@@ -154,6 +155,15 @@ link_pass() {
 rst_once() {
     ip netns exec tgt ss -K -t state established src "10.20.$1.254" >/dev/null
     say "VLAN $1: connections reset"
+}
+
+# fin_once VLAN: the VLAN's established connections end with a FIN: every answer of the array carries one from now on.
+# New connections are let alone. link_pass removes the rule.
+fin_once() {
+    _ports=$(ip netns exec tgt ss -Htn state established src "10.20.$1.254:3260" | awk '{ sub(".*:", "", $4); print $4 }')
+    ip netns exec tgt nft "add table ip lab_fin$1; add chain ip lab_fin$1 out { type filter hook output priority 0; };
+         add rule ip lab_fin$1 out oifname tsan$1 tcp sport 3260 tcp dport { $(echo $_ports | tr ' ' ,) } tcp flags == 0x18 tcp flags set 0x19"
+    say "VLAN $1: connections ended by the array"
 }
 
 # shape RATE|off: limits both directions of both links (tbf on both ends), e.g. shape 100mbit.
