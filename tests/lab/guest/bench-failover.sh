@@ -9,7 +9,7 @@ target_up size=1G
 gaps() {
     for _job in $4; do
         for _fault in $5; do
-            gap "$1" "$2" "$_job" "$_fault" "$3"
+            failover_gap "$1" "$2" "$_job" "$_fault" "$3"
         done
     done
 }
@@ -25,7 +25,8 @@ while [ "$round" -le "$ROUNDS" ]; do
         DEV=/dev/mapper/mpatha
         say "== kernel-tuned"
         kernel_stack_up tuned
-        gaps kernel-tuned "$round" 6 'reads writes' 'in out both rst fin'
+        gaps kernel-tuned "$round" 6 reads 'in out both'
+        gaps kernel-tuned "$round" 6 writes 'both rst fin'
         kernel_stack_down
         say "== kernel"
         kernel_stack_up

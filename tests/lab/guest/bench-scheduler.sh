@@ -9,10 +9,10 @@
 # Both VLANs run at $MBIT with jumbo frames; VLAN 5 is the one that is slow, far, lossy or flaps.
 . /host/bench.sh
 SELECTORS='round-robin queue-length service-time'
-# One jumbo frame is one packet for the queue, so that loss and limit count what a switch would count.
+# One jumbo frame is one packet for the queue, so that loss counts what a switch would lose.
 MTU=9000
-# What a port may queue, in packets: a few megabytes, as deep as storage switches are.
-QUEUE=200
+# What a link may queue, in packets: more than any workload has under way, so that only the lossy link loses some.
+QUEUE=1500
 
 net_up
 for v in 5 6; do
@@ -109,7 +109,7 @@ E
 # map_has PATHS MAP
 map_has() { [ "$(multipathd show paths format '%m %t %T' | grep -c "^$2 *active *ready")" = "$1" ]; }
 
-# sanblk_up: attached anew for every network, so that nothing learned on the one before counts.
+# sanblk_up: attached anew in each round and before the link flaps, so that no penalty of a network before counts.
 sanblk_up() {
     for _d in $SANBLK_ONE $SANBLK_TWO; do DEV=$_d detach; done
     SANBLK_TWO=$(sanblk_device 5 6 sanblk)
@@ -142,32 +142,31 @@ take_turn() {
 
 # --- the workloads ------------------------------------------------------------------------------------------
 
-# workloads NETWORK: the jobs that tell something there (SECONDS and ramp are fio's, so one turn is their sum).
+# workloads NETWORK: the jobs that tell something there.
 workloads() {
     _s=$ROW_SECONDS
+    # Before a row counts, TCP and the policies have settled on the link.
+    _settle=500ms
     case $1 in
     flap)
-        job 128k-read-qd32 $((5 * _s)) 0 rw=randread bs=128k iodepth=32
+        job 128k-read-qd32 $((4 * _s)) 0 rw=randread bs=128k iodepth=32
         return
         ;;
     esac
-    job 1m-read-qd1 "$_s" 1 rw=read bs=1m iodepth=1
-    job 1m-write-qd1 "$_s" 1 rw=write bs=1m iodepth=1
-    case $1 in one-link | equal | slow) job 128k-read-qd1 "$_s" 1 rw=randread bs=128k iodepth=1 ;; esac
-    case $1 in
-    equal | slow)
-        job 1m-read-qd8 $((2 * _s)) 1 rw=read bs=1m iodepth=8
-        job 1m-write-qd8 $((2 * _s)) 1 rw=write bs=1m iodepth=8
-        ;;
-    esac
+    job 1m-read-qd1 "$_s" $_settle rw=read bs=1m iodepth=1
+    job 1m-write-qd1 "$_s" $_settle rw=write bs=1m iodepth=1
+    case $1 in one-link | equal | slow) job 128k-read-qd1 "$_s" $_settle rw=randread bs=128k iodepth=1 ;; esac
+    case $1 in equal | slow) job 1m-read-qd8 $((2 * _s)) $_settle rw=read bs=1m iodepth=8 ;; esac
     case $1 in
     equal)
-        job 4k-read-qd1-beside-bulk $((2 * _s)) 1 rw=randread bs=4k iodepth=1
-        beside 1m-read-qd8-beside-4k rw=read bs=1m iodepth=8
+        job 1m-write-qd8 $((2 * _s)) $_settle rw=write bs=1m iodepth=8
+        job 4k-read-qd1-beside-bulk $((2 * _s)) $_settle rw=randread bs=4k iodepth=1
+        beside 1m-read-qd4-beside-4k rw=read bs=1m iodepth=4
         ;;
     esac
-    case $1 in one-link | far | lossy) job 4k-read-qd1 $((2 * _s)) 1 rw=randread bs=4k iodepth=1 ;; esac
-    case $1 in one-link) job 128k-read-qd32 $((2 * _s)) 0 rw=randread bs=128k iodepth=32 ;; esac
+    # Enough small IOs for a p99.9.
+    case $1 in one-link | far | lossy) job 4k-read-qd1 $((2 * _s)) $_settle rw=randread bs=4k iodepth=1 ;; esac
+    case $1 in one-link) job 128k-read-qd32 "$_s" 0 rw=randread bs=128k iodepth=32 ;; esac
 }
 
 contenders() { # NETWORK
@@ -185,8 +184,7 @@ kernel_up
 round=1
 while [ "$round" -le "$ROUNDS" ]; do
     for net in one-link equal slow far lossy flap; do
-        network equal
-        sanblk_up
+        case $net in one-link | flap) sanblk_up ;; esac
         network $net
         # shellcheck disable=SC2046
         order=$(rotated $((round - 1)) $(contenders $net))
@@ -200,6 +198,7 @@ while [ "$round" -le "$ROUNDS" ]; do
             [ $net != flap ] || flap_end
         done
     done
+    network equal
     round=$((round + 1))
 done
 for _d in $SANBLK_ONE $SANBLK_TWO; do DEV=$_d detach; done

@@ -206,12 +206,13 @@ fn one_line(row: &Value) -> String {
     let (stack, others) = (text("stack"), number("others_percent"));
     if row["gap_ms"].is_number() {
         return format!(
-            "{:8} {:6} {stack:14} gap {:6.0} ms  in flight {:6.0} ms  (calm: {:4.0} ms)  others {others:.0} %",
+            "{:8} {:6} {stack:14} gap {:6.0} ms  slowest {:6.0} ms  (calm: {:3.0} and {:3.0} ms)  others {others:.0} %",
             text("fault"),
             text("job"),
             number("gap_ms"),
-            number("in_flight_ms"),
-            number("calm_gap_ms")
+            number("slowest_ms"),
+            number("calm_gap_ms"),
+            number("calm_slowest_ms")
         );
     }
     format!(

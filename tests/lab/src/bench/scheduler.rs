@@ -64,7 +64,7 @@ pub fn tables(result: &Value) -> String {
         md,
         "# Two unequal links: dm-multipath's path selectors and sanblk's policies, kernel {}\n\n\
          One boot, one file of a LIO target under every LUN, the contenders in turns for each network; {} rounds of {} s\n\
-         (twice that where a row is saturated or 4 KiB, five times on the flapping link), after 1 s to settle;\n\
+         (twice that where a row is saturated or 4 KiB, four times on the flapping link), after 0.5 s to settle;\n\
          medians (smallest..largest). A good link carries {} Mbit/s in jumbo frames. `dm-` is open-iscsi + dm-multipath,\n\
          default timers. Made by `cargo lab bench scheduler`. The emulated processor is meant not to be the limit:\n\
          `busy` is the most that a contender kept it busy (median).\n",
@@ -135,7 +135,8 @@ fn goals(rows: &Rows<'_>, ours: &str) -> Vec<Goal> {
         let what = format!("{row}, two equal links / the best stack on one link, MiB/s");
         goals.extend(Goal::ratio(what, two, one, Wanted::AtLeast(TWO_LINKS), 1));
     }
-    for (name, key) in [("mean", "mean_us"), ("p50", "p50_us"), ("p99", "p99_us")] {
+    // Beside bulk a small IO takes so long that a row has some tens of them: no tail to judge.
+    for (name, key) in [("mean", "mean_us"), ("p50", "p50_us")] {
         let row = "4k read qd1 beside bulk";
         let dm = best(&at("equal", row), "dm-", key, Less);
         let what = format!("{row}, {name}, against dm's best, us");
