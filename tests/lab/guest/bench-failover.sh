@@ -1,6 +1,7 @@
 # what: how long IO stands still when a path is lost: sanblk in every round, the kernel's stack in the first
 . /host/bench.sh
 . /host/gaps.sh
+GAP_CALM=2
 net_up
 target_up size=1G
 

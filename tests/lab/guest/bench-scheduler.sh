@@ -40,22 +40,26 @@ network() {
     esac
 }
 
-# Every 2 s the link is silent for 300 ms, both ways.
+# Every 2 s the link is silent for 300 ms, both ways. Each silence is written down as it really was.
 flap_begin() {
+    : >flaps
     while :; do
         link_drop 5 both
+        _silent=$(ms)
         sleep 0.3
         link_pass 5
+        echo $(($(ms) - _silent)) >>flaps
         sleep 1.7
     done >/dev/null 2>&1 &
     flapping=$!
 }
 flap_end() {
     kill "$flapping"
-    wait "$flapping"
+    wait "$flapping" 2>/dev/null
     # A command of the loop may still be on its way.
     sleep 0.2
     link_pass 5 >/dev/null
+    say "the link was silent $(wc -l <flaps) times, $(sort -n flaps | sed -n '1p;$p' | paste -sd' ' | sed 's/ /../') ms"
 }
 
 # --- the contenders -----------------------------------------------------------------------------------------
@@ -149,7 +153,9 @@ workloads() {
     _settle=500ms
     case $1 in
     flap)
-        job 128k-read-qd32 $((4 * _s)) 0 rw=randread bs=128k iodepth=32
+        job 128k-read-qd32 $((3 * _s)) 0 rw=randread bs=128k iodepth=32
+        # The proportions that 128 KiB have on a gigabit: 32 of them are 20 ms of both links.
+        job 16k-read-qd32 $((3 * _s)) 0 rw=randread bs=16k iodepth=32
         return
         ;;
     esac
@@ -166,7 +172,12 @@ workloads() {
     esac
     # Enough small IOs for a p99.9.
     case $1 in one-link | far | lossy) job 4k-read-qd1 $((2 * _s)) $_settle rw=randread bs=4k iodepth=1 ;; esac
-    case $1 in one-link) job 128k-read-qd32 "$_s" 0 rw=randread bs=128k iodepth=32 ;; esac
+    case $1 in
+    one-link)
+        job 128k-read-qd32 "$_s" 0 rw=randread bs=128k iodepth=32
+        job 16k-read-qd32 "$_s" 0 rw=randread bs=16k iodepth=32
+        ;;
+    esac
 }
 
 contenders() { # NETWORK

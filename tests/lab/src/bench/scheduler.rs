@@ -35,7 +35,7 @@ enum Kind {
 
 impl Kind {
     fn of(row: &str) -> Kind {
-        if row.starts_with("4k") || row == "128k read qd32" {
+        if row.starts_with("4k") || row.ends_with("qd32") {
             Kind::Latency
         } else {
             Kind::Throughput
@@ -64,7 +64,7 @@ pub fn tables(result: &Value) -> String {
         md,
         "# Two unequal links: dm-multipath's path selectors and sanblk's policies, kernel {}\n\n\
          One boot, one file of a LIO target under every LUN, the contenders in turns for each network; {} rounds of {} s\n\
-         (twice that where a row is saturated or 4 KiB, four times on the flapping link), after 0.5 s to settle;\n\
+         (twice that where a row is saturated or 4 KiB, three times on the flapping link), after 0.5 s to settle;\n\
          medians (smallest..largest). A good link carries {} Mbit/s in jumbo frames. `dm-` is open-iscsi + dm-multipath,\n\
          default timers. Made by `cargo lab bench scheduler`. The emulated processor is meant not to be the limit:\n\
          `busy` is the most that a contender kept it busy (median).\n",
