@@ -80,6 +80,16 @@ wwid_of() { echo "36001405$(printf %s "$1" | md5sum | cut -c1-25)"; }
 # map_named ALIAS DISK [LINE]: an entry of multipath.conf.
 map_named() { printf '    multipath {\n        wwid %s\n        alias %s\n        %s\n    }\n' "$(wwid_of "$2")" "$1" "$3"; }
 
+# maps: one per path selector, and one of a single path.
+maps() {
+    _n=0
+    for _s in $SELECTORS; do
+        map_named "$_s" kernel$_n "path_selector \"$_s 0\""
+        _n=$((_n + 1))
+    done
+    map_named one-link kernel-one0
+}
+
 # kernel_up: /dev/mapper/round-robin, queue-length, service-time, and one-link (default selector, one path).
 kernel_up() {
     modprobe -a iscsi_tcp dm-multipath dm-round-robin dm-queue-length dm-service-time scsi_dh_alua
@@ -96,8 +106,7 @@ overrides {
     no_path_retry queue
 }
 multipaths {
-$(_n=0; for _s in $SELECTORS; do map_named "$_s" kernel$_n "path_selector \"$_s 0\""; _n=$((_n + 1)); done)
-$(map_named one-link kernel-one0)
+$(maps)
 }
 E
     multipathd

@@ -127,10 +127,8 @@ pub fn run(
             ["--version"],
         )));
         versions.push(format!("{} {}", accel.name(), accel.cpu()));
-        let commit =
-            first_line(command("git", ["describe", "--always", "--dirty"]).current_dir(&lab.repo));
         let result = json!({
-            "suite": suite.name(), "commit": commit, "kernel": image.version, "accel": accel.name(),
+            "suite": suite.name(), "commit": commit(lab), "kernel": image.version, "accel": accel.name(),
             "cpu": accel.cpu(), "versions": versions, "seed": settings.seed, "rounds": settings.rounds,
             "row_seconds": settings.seconds.unwrap_or_else(|| suite.seconds()), "mbit": settings.mbit,
             "policies": settings.policies, "minutes": (began.elapsed().as_secs_f64() / 6.0).round() / 10.0, "rows": rows,
@@ -268,6 +266,14 @@ fn provenance(result: &Value) -> String {
         );
     }
     md
+}
+
+/// The commit that was measured; the results themselves, which this program writes, do not make it dirty.
+fn commit(lab: &Lab) -> String {
+    let git = |args: &[&str]| first_line(command("git", args).current_dir(&lab.repo));
+    let changed = git(&["status", "--porcelain", "--", ".", ":!benches/results"]);
+    let dirty = if changed.is_empty() { "" } else { "-dirty" };
+    git(&["rev-parse", "--short", "HEAD"]) + dirty
 }
 
 fn first_line(command: &mut std::process::Command) -> String {
