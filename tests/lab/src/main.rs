@@ -65,21 +65,8 @@ enum Verb {
     },
     /// The comparison with open-iscsi + dm-multipath; writes benches/results/
     Bench {
-        /// A/B rounds
-        #[arg(long, default_value_t = 3)]
-        rounds: u32,
-        /// Seconds per measurement
-        #[arg(long, default_value_t = 4)]
-        seconds: u32,
-        /// Rounds of the cut link
-        #[arg(long, default_value_t = 2)]
-        cut_rounds: u32,
-        /// Rate of each link in the shaped part, in tc's words
-        #[arg(long, default_value = "50mbit")]
-        rate: String,
-        /// fio's seed
-        #[arg(long, default_value_t = 20_260_101)]
-        seed: u64,
+        #[command(flatten)]
+        settings: bench::Settings,
         #[command(flatten)]
         which: Which,
     },
@@ -148,21 +135,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
             lanes,
             which,
         } => test(&lab, &names, all, which.kernels(), patience, lanes),
-        Verb::Bench {
-            rounds,
-            seconds,
-            cut_rounds,
-            rate,
-            seed,
-            which,
-        } => {
-            let settings = bench::Settings {
-                rounds,
-                seconds,
-                cut_rounds,
-                rate,
-                seed,
-            };
+        Verb::Bench { settings, which } => {
             let sanblk = sanblk(&lab)?;
             for kernel in which.kernels() {
                 let image = image::build(&lab, *kernel)?;
