@@ -105,3 +105,84 @@ impl Ramp {
         matches!(self, Ramp::Probation { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u64 = CHUNK_MAX as u64;
+    const WINDOW: u64 = 8 * CHUNK;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn doubles_per_clean_round_trip_to_the_window() {
+        let mut ramp = Ramp::start(at(0));
+        assert_eq!(ramp.limit(at(0)), CHUNK);
+        // One that left before the last change says nothing about it.
+        ramp.clean(at(1), at(0), WINDOW);
+        assert_eq!(ramp.limit(at(1)), 2 * CHUNK);
+        ramp.clean(at(2), at(0), WINDOW);
+        assert_eq!(ramp.limit(at(2)), 2 * CHUNK);
+        ramp.clean(at(2), at(1), WINDOW);
+        assert_eq!(ramp.limit(at(2)), 4 * CHUNK);
+        ramp.clean(at(3), at(2), WINDOW);
+        assert_eq!(ramp.limit(at(3)), 8 * CHUNK);
+        assert!(ramp.is_probation(), "the first second is not over");
+        ramp.clean(at(1000), at(999), WINDOW);
+        assert_eq!(ramp.limit(at(1000)), u64::MAX);
+        assert!(!ramp.is_probation());
+    }
+
+    #[test]
+    fn a_stall_starts_it_again() {
+        let mut ramp = Ramp::start(at(0));
+        for round in 0..5 {
+            ramp.clean(at(round + 1), at(round), u64::MAX);
+        }
+        assert_eq!(ramp.limit(at(2000)), 32 * CHUNK);
+        ramp.stalled(at(2000));
+        assert_eq!(ramp.limit(at(2000)), CHUNK);
+        ramp.clean(at(2001), at(1999), WINDOW);
+        assert_eq!(
+            ramp.limit(at(2001)),
+            CHUNK,
+            "that one left before the stall"
+        );
+        ramp.stalled(at(2002));
+        let mut done = Ramp::Done;
+        done.stalled(at(0));
+        assert_eq!(done, Ramp::Done);
+    }
+
+    #[test]
+    fn a_tenth_of_the_bytes_in_the_first_second() {
+        let mut ramp = Ramp::start(at(0));
+        let (mut own, mut all) = (0u64, 0u64);
+        for _ in 0..10_000 {
+            all += 4096;
+            if ramp.limit(at(500)) > 0 && own + 4096 <= ramp.limit(at(500)).max(all / 8) {
+                ramp.sent_here(4096);
+                own += 4096;
+            } else {
+                ramp.sent_elsewhere(4096);
+            }
+        }
+        let share = own as f64 / all as f64;
+        assert!((0.09..=0.101).contains(&share), "{share}");
+        ramp.sent_here(u32::MAX);
+        assert_eq!(ramp.limit(at(999)), 0);
+        assert_eq!(ramp.limit(at(1000)), CHUNK);
+    }
+
+    #[test]
+    fn a_ramp_ends_whatever_the_window() {
+        let mut ramp = Ramp::start(at(0));
+        for round in 1000..1100 {
+            ramp.clean(at(round + 1), at(round), u64::MAX);
+        }
+        assert_eq!(ramp, Ramp::Done);
+    }
+}

@@ -70,3 +70,125 @@ fn the_best_access_class_goes_first() {
         }
     }
 }
+
+#[test]
+fn trust_goes_before_access_and_the_last_path_is_never_excluded() {
+    use AccessClass::{NonOptimized, Optimized};
+    use Standing::{Full, Marginal, Suspect};
+    let path = |id, standing, access| Candidate {
+        standing,
+        access,
+        ..plain(id)
+    };
+    // (candidates, the one that failed it, chosen): the same under every policy.
+    let table = [
+        (
+            [path(0, Suspect, Optimized), path(1, Full, Optimized)],
+            None,
+            1,
+        ),
+        (
+            [path(0, Suspect, Optimized), path(1, Full, NonOptimized)],
+            None,
+            1,
+        ),
+        (
+            [path(0, Suspect, Optimized), path(1, Marginal, NonOptimized)],
+            None,
+            1,
+        ),
+        (
+            [path(0, Marginal, Optimized), path(1, Full, NonOptimized)],
+            None,
+            1,
+        ),
+        (
+            [
+                path(0, Marginal, NonOptimized),
+                path(1, Marginal, Optimized),
+            ],
+            None,
+            1,
+        ),
+        (
+            [path(0, Suspect, NonOptimized), path(1, Suspect, Optimized)],
+            None,
+            1,
+        ),
+        // Not where it failed, if that leaves a path that is not suspect.
+        (
+            [path(0, Full, Optimized), path(1, Full, Optimized)],
+            Some(0),
+            1,
+        ),
+        (
+            [path(0, Full, Optimized), path(1, Marginal, NonOptimized)],
+            Some(0),
+            1,
+        ),
+        (
+            [path(0, Suspect, Optimized), path(1, Full, Optimized)],
+            Some(1),
+            1,
+        ),
+        (
+            [path(0, Suspect, Optimized), path(1, Suspect, Optimized)],
+            Some(0),
+            1,
+        ),
+    ];
+    for kind in ALL {
+        for (row, (candidates, avoid, chosen)) in table.into_iter().enumerate() {
+            let ask = Ask {
+                avoid: avoid.map(PathId),
+                ..ask(4096)
+            };
+            let choice = choose(kind, &mut PolicyState::default(), &ask, &candidates);
+            assert_eq!(choice, Choice::Send(PathId(chosen)), "{kind:?}, row {row}");
+            // Alone, each of them is used.
+            for candidate in candidates {
+                let choice = choose(kind, &mut PolicyState::default(), &ask, &[candidate]);
+                assert_eq!(choice, Choice::Send(candidate.path), "{kind:?}, row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_on_probation_takes_what_its_ramp_allows() {
+    let ramp = |id, ramp, in_flight, read| Candidate {
+        ramp,
+        in_flight,
+        queued: PerDirection { read, write: 0 },
+        ..plain(id)
+    };
+    let busy = Candidate {
+        open: false,
+        in_flight: 1,
+        ..plain(1)
+    };
+    let table = [
+        // Idle, it takes one command of any length; else what the limit leaves.
+        (ramp(0, 1024, 0, 0), Choice::Send(PathId(0))),
+        (ramp(0, 8192, 1, 4096), Choice::Send(PathId(0))),
+        (ramp(0, 8191, 1, 4096), Choice::Wait),
+        // It had its share: the other one is waited for.
+        (ramp(0, 0, 0, 0), Choice::Wait),
+    ];
+    for kind in ALL {
+        // Late binding waits for no path without a round trip to compare; failover for the first only.
+        for (row, (candidate, expected)) in table.into_iter().enumerate() {
+            let far = Candidate {
+                round_trip: Duration::from_secs(1),
+                ..busy
+            };
+            let mut state = PolicyState::default();
+            let choice = choose(kind, &mut state, &ask(4096), &[candidate, far]);
+            assert_eq!(choice, expected, "{kind:?}, row {row}");
+        }
+        // Alone, it is used though it had its share.
+        let mut state = PolicyState::default();
+        let alone = choose(kind, &mut state, &ask(4096), &[ramp(0, 0, 0, 0)]);
+        assert_eq!(alone, Choice::Send(PathId(0)), "{kind:?}");
+    }
+}
