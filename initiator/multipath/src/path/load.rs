@@ -143,7 +143,7 @@ impl Load {
             round_trip: self.meter.round_trip(),
             stall: self.stall.penalty(now),
             window: both(&|direction| self.window(direction)),
-            ramp: self.ramp.limit(now),
+            allowance: self.ramp.allowance(now),
         }
     }
 }
@@ -152,6 +152,7 @@ impl Load {
 mod tests {
     use super::*;
     use crate::path::meter::START_RATE;
+    use crate::policy::Allowance;
 
     const READ: Option<Direction> = Some(Direction::Read);
 
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(seen.round_trip, Duration::from_micros(200));
         assert_eq!(seen.stall, Duration::ZERO);
         assert_eq!(seen.window.read, load.window(Direction::Read));
-        assert_eq!(seen.ramp, u64::MAX);
+        assert_eq!(seen.allowance, Allowance::Unlimited);
         load.completed(at(1200), sent);
         assert_eq!(candidate(&load, at(1200)).in_flight, 1);
     }
@@ -215,11 +216,15 @@ mod tests {
         let mut load = Load::new(START_RATE);
         load.round_trip_seen(at(0), Duration::from_micros(200));
         load.returned(at(0));
-        assert_eq!(candidate(&load, at(0)).ramp, 128 * 1024);
+        let chunk = Allowance::Bytes(128 * 1024);
+        assert_eq!(candidate(&load, at(0)).allowance, chunk);
         let mut now = 0;
         let mut limits = vec![];
         while load.ramp().is_probation() {
-            limits.push(load.ramp().limit(at(now)) / 1024);
+            let Allowance::Bytes(limit) = load.ramp().allowance(at(now)) else {
+                panic!("on probation, and far from its share");
+            };
+            limits.push(limit / 1024);
             load.sent_elsewhere(100 * 4096);
             let sent = load.submitted(at(now), READ, 4096);
             now += 250_000;

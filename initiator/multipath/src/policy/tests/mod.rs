@@ -156,39 +156,39 @@ fn trust_goes_before_access_and_the_last_path_is_never_excluded() {
 
 #[test]
 fn a_path_on_probation_takes_what_its_ramp_allows() {
-    let ramp = |id, ramp, in_flight, read| Candidate {
-        ramp,
+    use Allowance::{Bytes, Spent};
+    let ramp = |id, allowance, in_flight, read| Candidate {
+        allowance,
         in_flight,
         queued: PerDirection { read, write: 0 },
         ..plain(id)
     };
-    let busy = Candidate {
+    // Full, and so far that nobody waits for it who has a choice.
+    let other = Candidate {
         open: false,
         in_flight: 1,
+        round_trip: Duration::from_secs(1),
         ..plain(1)
     };
+    let here = Choice::Send(PathId(0));
+    // (path on probation, chosen beside the other one, chosen if it is the only one)
     let table = [
         // Idle, it takes one command of any length; else what the limit leaves.
-        (ramp(0, 1024, 0, 0), Choice::Send(PathId(0))),
-        (ramp(0, 8192, 1, 4096), Choice::Send(PathId(0))),
-        (ramp(0, 8191, 1, 4096), Choice::Wait),
+        (ramp(0, Bytes(1024), 0, 0), here, here),
+        (ramp(0, Bytes(8192), 1, 4096), here, here),
+        (ramp(0, Bytes(8191), 1, 4096), Choice::Wait, Choice::Wait),
         // It had its share: the other one is waited for.
-        (ramp(0, 0, 0, 0), Choice::Wait),
+        (ramp(0, Spent(8192), 0, 0), Choice::Wait, here),
+        (ramp(0, Spent(8192), 1, 4096), Choice::Wait, here),
+        (ramp(0, Spent(8191), 1, 4096), Choice::Wait, Choice::Wait),
     ];
     for kind in ALL {
-        // Late binding waits for no path without a round trip to compare; failover for the first only.
-        for (row, (candidate, expected)) in table.into_iter().enumerate() {
-            let far = Candidate {
-                round_trip: Duration::from_secs(1),
-                ..busy
+        for (row, (candidate, beside, alone)) in table.into_iter().enumerate() {
+            let of = |candidates: &[Candidate]| {
+                choose(kind, &mut PolicyState::default(), &ask(4096), candidates)
             };
-            let mut state = PolicyState::default();
-            let choice = choose(kind, &mut state, &ask(4096), &[candidate, far]);
-            assert_eq!(choice, expected, "{kind:?}, row {row}");
+            assert_eq!(of(&[candidate, other]), beside, "{kind:?}, row {row}");
+            assert_eq!(of(&[candidate]), alone, "{kind:?}, row {row}");
         }
-        // Alone, it is used though it had its share.
-        let mut state = PolicyState::default();
-        let alone = choose(kind, &mut state, &ask(4096), &[ramp(0, 0, 0, 0)]);
-        assert_eq!(alone, Choice::Send(PathId(0)), "{kind:?}");
     }
 }
