@@ -331,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn each_policy_has_its_name() {
+        for (name, kind) in [
+            ("round-robin", PolicyKind::RoundRobin),
+            ("failover", PolicyKind::Failover),
+            ("queue-length", PolicyKind::QueueLength),
+            ("service-time", PolicyKind::ServiceTime),
+            ("late-binding", PolicyKind::LateBinding),
+        ] {
+            let config = parse(&format!("policy = '{name}'\n")).unwrap();
+            let policy = config.defaults.policy.unwrap();
+            assert_eq!(PolicyKind::from(policy), kind, "{name}");
+            assert_eq!(Policy::from(kind), policy, "{name}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, word) in [
             ("polcy = 'failover'\n", "polcy"),

@@ -89,3 +89,90 @@ impl Damping {
         self.marginal_until.filter(|&until| now < until)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> Instant {
+        Instant::from_nanos((seconds * 1e9) as u64)
+    }
+
+    /// Seconds until it is good again.
+    fn marginal_for(damping: &Damping, now: f64) -> Option<f64> {
+        let until = damping.marginal_until(at(now))?;
+        Some(until.since(at(now)).as_secs_f64())
+    }
+
+    #[test]
+    fn quick_flaps_are_marginal_for_so_long() {
+        // SCHEDULING section 5: two flaps 21 s, three 30 s, four 36 s; never more than 60 s.
+        for (flaps, expected) in [
+            (1, None),
+            (2, Some(21)),
+            (3, Some(30)),
+            (4, Some(36)),
+            (50, Some(60)),
+        ] {
+            let mut damping = Damping::default();
+            for _ in 0..flaps {
+                damping.blame(at(0.0), Blame::Failed);
+            }
+            let seconds = marginal_for(&damping, 0.0).map(|seconds| seconds.round() as u32);
+            assert_eq!(seconds, expected, "{flaps}");
+            assert!(damping.penalty(at(0.0)) <= PENALTY_MAX);
+        }
+    }
+
+    #[test]
+    fn each_blame_has_its_weight() {
+        let silent = |millis| Blame::Suspect(Duration::from_millis(millis));
+        for (blame, points) in [
+            (Blame::Failed, 1000.0),
+            (Blame::Protocol, 500.0),
+            (silent(201), 300.0),
+            (silent(200), 0.0),
+            (Blame::Planned, 0.0),
+        ] {
+            let mut damping = Damping::default();
+            damping.blame(at(1.0), blame);
+            assert_eq!(damping.penalty(at(1.0)), points, "{blame:?}");
+            assert!((damping.penalty(at(16.0)) - points / 2.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn between_the_levels_it_stays_what_it_is() {
+        let mut damping = Damping::default();
+        damping.blame(at(0.0), Blame::Failed);
+        damping.blame(at(0.0), Blame::Protocol);
+        assert!(!damping.is_marginal(at(0.0)), "1500 from below");
+        damping.blame(at(0.0), Blame::Protocol);
+        assert!(damping.is_marginal(at(0.0)), "2000");
+        assert!(damping.is_marginal(at(15.0)), "1000 from above");
+        // More blame while it is marginal lasts from there, though it is less than 2000.
+        damping.blame(at(15.0), Blame::Protocol);
+        assert!(damping.is_marginal(at(29.0)), "1500 after 15 s are 786");
+        assert!(!damping.is_marginal(at(31.0)), "and below 750 soon");
+        assert_eq!(damping.marginal_until(at(31.0)), None);
+        // Planned events move nothing.
+        damping.blame(at(31.0), Blame::Planned);
+        assert!(!damping.is_marginal(at(31.0)));
+    }
+
+    #[test]
+    fn a_condemned_path_is_marginal_as_after_two_flaps() {
+        let mut damping = Damping::default();
+        damping.condemn(at(3.0));
+        assert_eq!(
+            marginal_for(&damping, 3.0).map(|s| s.round() as u32),
+            Some(21)
+        );
+        for _ in 0..9 {
+            damping.blame(at(3.0), Blame::Failed);
+        }
+        let before = damping;
+        damping.condemn(at(3.0));
+        assert_eq!(damping, before, "already worse");
+    }
+}

@@ -63,3 +63,40 @@ impl Errors {
         self.failures
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notes(errors: &mut Errors, ended: Ended, times: u32) -> bool {
+        (0..times).fold(false, |said, _| errors.note(ended) || said)
+    }
+
+    #[test]
+    fn five_of_the_last_two_hundred() {
+        let mut errors = Errors::default();
+        assert!(!notes(&mut errors, Ended::Failed, 4));
+        assert!(!notes(&mut errors, Ended::Through, 195));
+        assert!(notes(&mut errors, Ended::Failed, 1), "the 5th of 200");
+        // Once; then from the start.
+        assert_eq!(errors.failures(), 0);
+        assert!(!notes(&mut errors, Ended::Failed, 4));
+        assert!(!notes(&mut errors, Ended::Through, 196));
+        assert!(
+            !notes(&mut errors, Ended::Failed, 1),
+            "the first is forgotten"
+        );
+        assert_eq!(errors.failures(), 4);
+        assert!(!notes(&mut errors, Ended::Through, 200));
+        assert_eq!(errors.failures(), 0);
+    }
+
+    #[test]
+    fn one_per_cent_is_bearable() {
+        let mut errors = Errors::default();
+        for _ in 0..1000 {
+            assert!(!notes(&mut errors, Ended::Through, 99));
+            assert!(!notes(&mut errors, Ended::Failed, 1));
+        }
+    }
+}

@@ -52,7 +52,8 @@ impl Load {
     pub fn completed(&mut self, now: Instant, sent: Sent) {
         let completion = self.meter.completed(now, sent);
         if let Some(span) = completion.span {
-            self.windows.of_mut(span.direction).measured(&span);
+            let window = self.window(span.direction);
+            self.windows.of_mut(span.direction).measured(&span, window);
         }
         let excess = stall::excess(completion.observed, completion.predicted);
         self.stall.note(now, excess);
@@ -142,7 +143,101 @@ impl Load {
             round_trip: self.meter.round_trip(),
             stall: self.stall.penalty(now),
             window: both(&|direction| self.window(direction)),
-            ramp: self.ramp.limit(now),
+            allowance: self.ramp.allowance(now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::meter::START_RATE;
+    use crate::policy::Allowance;
+
+    const READ: Option<Direction> = Some(Direction::Read);
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_nanos(micros * 1000)
+    }
+
+    fn candidate(load: &Load, now: Instant) -> Candidate {
+        let (access, standing) = (AccessClass::Optimized, Standing::Full);
+        load.candidate(now, PathId(3), access, standing, true)
+    }
+
+    #[test]
+    fn a_candidate_is_what_was_measured() {
+        let mut load = Load::new(100_000_000);
+        load.round_trip_seen(at(0), Duration::from_micros(200));
+        let sent = load.submitted(at(0), READ, 100_000);
+        load.submitted(at(0), Some(Direction::Write), 5000);
+        let seen = candidate(&load, at(0));
+        assert_eq!(seen.path, PathId(3));
+        assert_eq!(seen.in_flight, 2);
+        assert_eq!((seen.queued.read, seen.queued.write), (100_000, 5000));
+        assert_eq!(
+            (seen.rate.read, seen.rate.write),
+            (100_000_000, 100_000_000)
+        );
+        assert_eq!(seen.round_trip, Duration::from_micros(200));
+        assert_eq!(seen.stall, Duration::ZERO);
+        assert_eq!(seen.window.read, load.window(Direction::Read));
+        assert_eq!(seen.allowance, Allowance::Unlimited);
+        load.completed(at(1200), sent);
+        assert_eq!(candidate(&load, at(1200)).in_flight, 1);
+    }
+
+    #[test]
+    fn a_late_answer_costs_for_a_while() {
+        let mut load = Load::new(START_RATE);
+        let sent = load.submitted(at(0), READ, 4096);
+        load.completed(at(300_000), sent);
+        let penalty = load.stall(at(300_000));
+        assert_eq!(penalty, stall::EXCESS_MAX / 8);
+        // And later ones are given more time before they count as late.
+        let next = load.submitted(at(300_000), READ, 4096);
+        assert_eq!(
+            load.late_at(&next),
+            next.at + (next.predicted + penalty) * 3
+        );
+        assert!(load.stall(at(3_000_000)) < Duration::from_micros(50));
+    }
+
+    #[test]
+    fn an_overdue_command_costs_before_its_end() {
+        let mut load = Load::new(START_RATE);
+        let sent = load.submitted(at(0), READ, 4096);
+        load.late(at(5000), &sent);
+        assert!(load.stall(at(5000)) > Duration::from_micros(500));
+    }
+
+    #[test]
+    fn a_path_that_returned_starts_with_a_chunk_and_ends_without_limit() {
+        let mut load = Load::new(START_RATE);
+        load.round_trip_seen(at(0), Duration::from_micros(200));
+        load.returned(at(0));
+        let chunk = Allowance::Bytes(128 * 1024);
+        assert_eq!(candidate(&load, at(0)).allowance, chunk);
+        let mut now = 0;
+        let mut limits = vec![];
+        while load.ramp().is_probation() {
+            let Allowance::Bytes(limit) = load.ramp().allowance(at(now)) else {
+                panic!("on probation, and far from its share");
+            };
+            limits.push(limit / 1024);
+            load.sent_elsewhere(100 * 4096);
+            let sent = load.submitted(at(now), READ, 4096);
+            now += 250_000;
+            // In time, but the third.
+            let late = if limits.len() == 3 { 200_000 } else { 300 };
+            load.completed(at(now - 250_000 + late), sent);
+        }
+        assert_eq!(limits, [128, 256, 512, 128, 256, 512]);
+        load.suspected(at(now));
+        assert!(!load.ramp().is_probation());
+        assert_eq!(
+            load.stall(at(now)),
+            load.stall(at(now)).max(stall::EXCESS_MAX / 9)
+        );
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use iscsi_client::time::Instant;
 
+use crate::policy::Allowance;
 use crate::policy::chunk::CHUNK_MAX;
 
 /// The share is limited for so long.
@@ -89,19 +90,110 @@ impl Ramp {
         }
     }
 
-    /// Bytes that may be outstanding: `u64::MAX` without probation, 0 while the path has had its share.
-    pub fn limit(&self, now: Instant) -> u64 {
+    /// What it may carry now.
+    pub fn allowance(&self, now: Instant) -> Allowance {
         match *self {
-            Ramp::Done => u64::MAX,
+            Ramp::Done => Allowance::Unlimited,
             Ramp::Probation {
-                since, own, all, ..
-            } if now.since(since) < SHARE_TIME && own > 0 && own.saturating_mul(SHARE) >= all => 0,
-            Ramp::Probation { limit, .. } => limit,
+                since,
+                limit,
+                own,
+                all,
+                ..
+            } => {
+                let spent = own > 0 && own.saturating_mul(SHARE) >= all;
+                if spent && now.since(since) < SHARE_TIME {
+                    Allowance::Spent(limit)
+                } else {
+                    Allowance::Bytes(limit)
+                }
+            }
         }
     }
 
     /// Whether the path is on probation.
     pub fn is_probation(&self) -> bool {
         matches!(self, Ramp::Probation { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u64 = CHUNK_MAX as u64;
+    const WINDOW: u64 = 8 * CHUNK;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn doubles_per_clean_round_trip_to_the_window() {
+        let mut ramp = Ramp::start(at(0));
+        assert_eq!(ramp.allowance(at(0)), Allowance::Bytes(CHUNK));
+        // One that left before the last change says nothing about it.
+        ramp.clean(at(1), at(0), WINDOW);
+        assert_eq!(ramp.allowance(at(1)), Allowance::Bytes(2 * CHUNK));
+        ramp.clean(at(2), at(0), WINDOW);
+        assert_eq!(ramp.allowance(at(2)), Allowance::Bytes(2 * CHUNK));
+        ramp.clean(at(2), at(1), WINDOW);
+        assert_eq!(ramp.allowance(at(2)), Allowance::Bytes(4 * CHUNK));
+        ramp.clean(at(3), at(2), WINDOW);
+        assert_eq!(ramp.allowance(at(3)), Allowance::Bytes(8 * CHUNK));
+        assert!(ramp.is_probation(), "the first second is not over");
+        ramp.clean(at(1000), at(999), WINDOW);
+        assert_eq!(ramp.allowance(at(1000)), Allowance::Unlimited);
+        assert!(!ramp.is_probation());
+    }
+
+    #[test]
+    fn a_stall_starts_it_again() {
+        let mut ramp = Ramp::start(at(0));
+        for round in 0..5 {
+            ramp.clean(at(round + 1), at(round), u64::MAX);
+        }
+        assert_eq!(ramp.allowance(at(2000)), Allowance::Bytes(32 * CHUNK));
+        ramp.stalled(at(2000));
+        assert_eq!(ramp.allowance(at(2000)), Allowance::Bytes(CHUNK));
+        ramp.clean(at(2001), at(1999), WINDOW);
+        assert_eq!(
+            ramp.allowance(at(2001)),
+            Allowance::Bytes(CHUNK),
+            "that one left before the stall"
+        );
+        ramp.stalled(at(2002));
+        let mut done = Ramp::Done;
+        done.stalled(at(0));
+        assert_eq!(done, Ramp::Done);
+    }
+
+    #[test]
+    fn a_tenth_of_the_bytes_in_the_first_second() {
+        let mut ramp = Ramp::start(at(0));
+        let (mut own, mut all) = (0u64, 0u64);
+        for _ in 0..10_000 {
+            all += 4096;
+            if let Allowance::Bytes(_) = ramp.allowance(at(500)) {
+                ramp.sent_here(4096);
+                own += 4096;
+            } else {
+                ramp.sent_elsewhere(4096);
+            }
+        }
+        let share = own as f64 / all as f64;
+        assert!((0.09..=0.101).contains(&share), "{share}");
+        ramp.sent_here(u32::MAX);
+        assert_eq!(ramp.allowance(at(999)), Allowance::Spent(CHUNK));
+        assert_eq!(ramp.allowance(at(1000)), Allowance::Bytes(CHUNK));
+    }
+
+    #[test]
+    fn a_ramp_ends_whatever_the_window() {
+        let mut ramp = Ramp::start(at(0));
+        for round in 1000..1100 {
+            ramp.clean(at(round + 1), at(round), u64::MAX);
+        }
+        assert_eq!(ramp, Ramp::Done);
     }
 }

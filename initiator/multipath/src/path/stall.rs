@@ -44,3 +44,56 @@ impl Stall {
         Duration::from_nanos((self.penalty.as_nanos() as f64 * left) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn micros(micros: u64) -> Duration {
+        Duration::from_micros(micros)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn ten_per_cent_are_forgiven_and_30_ms_are_all() {
+        for (observed, predicted, expected) in [
+            (1000, 1000, 0),
+            (1100, 1000, 0),
+            (1500, 1000, 400),
+            (500, 1000, 0),
+            (31_100, 1000, 30_000),
+            (600_000, 1000, 30_000),
+        ] {
+            assert_eq!(
+                excess(micros(observed), micros(predicted)),
+                micros(expected)
+            );
+        }
+        assert_eq!(excess(Duration::MAX, Duration::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn rises_by_eighths_and_falls_to_1_over_e_in_half_a_second() {
+        let mut stall = Stall::default();
+        stall.note(at(0), micros(8000));
+        assert_eq!(stall.penalty(at(0)), micros(1000));
+        // A smaller excess than the penalty changes nothing.
+        stall.note(at(0), micros(500));
+        assert_eq!(stall.penalty(at(0)), micros(1000));
+        let later = stall.penalty(at(500)).as_nanos();
+        assert!((367_800..368_000).contains(&later), "{later}");
+        assert_eq!(stall.penalty(at(60_000)), Duration::ZERO);
+        // Not even a clock that stands or a long train of stalls goes beyond the clip.
+        for _ in 0..10_000 {
+            stall.note(at(1), Duration::MAX);
+        }
+        let penalty = stall.penalty(at(1));
+        assert!(
+            penalty <= EXCESS_MAX && penalty > micros(29_900),
+            "{penalty:?}"
+        );
+    }
+}

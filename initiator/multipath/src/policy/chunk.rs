@@ -38,3 +38,64 @@ pub fn chunk_len(len: u32, usable_paths: u32, granularity: u32, transfer_max: u3
         aligned => aligned,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u32 = 1024;
+
+    #[test]
+    fn as_many_pieces_as_paths_within_bounds() {
+        // (length, paths, granularity, most of one command) in KiB, and the chunk.
+        let table = [
+            // Never cut below 128 KiB.
+            ((0, 2, 4, 1024), 0),
+            ((4, 2, 4, 1024), 4),
+            ((124, 2, 4, 1024), 124),
+            // One path: only what a command cannot carry is cut.
+            ((1024, 1, 4, 1024), 1024),
+            ((1024, 1, 4, 512), 512),
+            ((1024, 1, 48, 512), 480),
+            // S / paths, from 64 to 128 KiB.
+            ((128, 2, 4, 1024), 64),
+            ((128, 8, 4, 1024), 64),
+            ((160, 2, 4, 1024), 80),
+            ((192, 8, 4, 1024), 64),
+            ((256, 3, 4, 1024), 88),
+            ((1024, 2, 4, 1024), 128),
+            ((1024, 8, 4, 1024), 128),
+            // Multiples of the granularity, which goes before the 128 KiB, and the command's limit before both.
+            ((1024, 2, 96, 1024), 192),
+            ((1024, 2, 1024, 2048), 1024),
+            ((1024, 2, 4, 64), 64),
+            ((1024, 2, 48, 64), 48),
+            ((1024, 2, 256, 64), 64),
+        ];
+        for ((len, paths, granularity, most), chunk) in table {
+            assert_eq!(
+                chunk_len(len * KIB, paths, granularity * KIB, most * KIB),
+                chunk * KIB,
+                "{len} {paths} {granularity} {most}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_strange() {
+        let numbers = [0, 1, 511, 4096, 65_537, 131_072, 1 << 31, u32::MAX];
+        for len in numbers {
+            for paths in [0, 1, 2, 3, 8, u32::MAX] {
+                for granularity in numbers {
+                    for most in numbers {
+                        let chunk = chunk_len(len, paths, granularity, most);
+                        assert_eq!(chunk == 0, len == 0);
+                        assert!(chunk <= len && (chunk <= most.max(1)));
+                        let is_aligned = chunk == len || chunk.is_multiple_of(granularity.max(1));
+                        assert!(is_aligned || most < granularity.max(1));
+                    }
+                }
+            }
+        }
+    }
+}

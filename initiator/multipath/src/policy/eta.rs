@@ -33,3 +33,56 @@ pub fn eta(candidate: &Candidate, direction: Option<Direction>, len: u64) -> Dur
         .saturating_add(candidate.stall)
         .saturating_add(moving_time(candidate, direction, len))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::PerDirection;
+    use super::super::tests::plain;
+    use super::*;
+
+    #[test]
+    fn round_trip_and_penalty_and_what_is_to_be_moved() {
+        let path = Candidate {
+            queued: PerDirection {
+                read: 100_000,
+                write: 300_000,
+            },
+            rate: PerDirection {
+                read: 100_000_000,
+                write: 200_000_000,
+            },
+            round_trip: Duration::from_micros(200),
+            stall: Duration::from_micros(30),
+            ..plain(0)
+        };
+        // (direction, length, microseconds)
+        for (direction, len, micros) in [
+            (Some(Direction::Read), 0, 1230),
+            (Some(Direction::Read), 100_000, 2230),
+            (Some(Direction::Write), 100_000, 2230),
+            (None, 0, 1730),
+        ] {
+            let expected = Duration::from_micros(micros);
+            assert_eq!(eta(&path, direction, len), expected, "{direction:?} {len}");
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        assert_eq!(transfer_time(0, 0), Duration::ZERO);
+        assert!(transfer_time(u64::MAX, 0) > Duration::from_secs(3600));
+        let path = Candidate {
+            queued: PerDirection {
+                read: u64::MAX,
+                write: u64::MAX,
+            },
+            rate: PerDirection { read: 0, write: 0 },
+            round_trip: Duration::MAX,
+            stall: Duration::MAX,
+            ..plain(0)
+        };
+        for direction in [None, Some(Direction::Read), Some(Direction::Write)] {
+            assert_eq!(eta(&path, direction, u64::MAX), Duration::MAX);
+        }
+    }
+}

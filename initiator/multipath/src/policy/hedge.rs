@@ -65,3 +65,62 @@ impl Hedging {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn late_is_three_times_the_prediction_and_5_ms_at_least() {
+        let sent = Instant::from_nanos(1_000_000);
+        for (predicted, late_after) in [(0, 5), (1, 5), (2, 6), (40, 120)] {
+            let late_at = Hedging::late_at(sent, millis(predicted));
+            assert_eq!(late_at, sent + millis(late_after), "{predicted}");
+        }
+        assert!(Hedging::late_at(sent, Duration::MAX) > sent);
+    }
+
+    #[test]
+    fn one_in_fifty_and_sixteen_saved() {
+        let late_at = Instant::from_nanos(0) + millis(5);
+        let wanted = |hedging: &Hedging, now| hedging.wanted(now, late_at, Standing::Full);
+        let mut hedging = Hedging::default();
+        for _ in 0..49 {
+            hedging.read_sent();
+            assert_eq!(wanted(&hedging, late_at), None);
+        }
+        hedging.read_sent();
+        assert_eq!(wanted(&hedging, Instant::from_nanos(0)), None);
+        assert_eq!(wanted(&hedging, late_at), Some(Reason::Late));
+        hedging.hedged(Reason::Late);
+        assert_eq!(wanted(&hedging, late_at), None);
+        for _ in 0..100_000 {
+            hedging.read_sent();
+        }
+        let mut hedges = 0;
+        while wanted(&hedging, late_at).is_some() {
+            hedging.hedged(Reason::Late);
+            hedges += 1;
+        }
+        assert_eq!(hedges, 16);
+    }
+
+    #[test]
+    fn a_rescue_is_free_and_at_once() {
+        let (now, late_at) = (Instant::from_nanos(0), Instant::from_nanos(u64::MAX));
+        let mut hedging = Hedging::default();
+        for _ in 0..50 {
+            hedging.read_sent();
+        }
+        let before = hedging;
+        let wanted = hedging.wanted(now, late_at, Standing::Suspect);
+        assert_eq!(wanted, Some(Reason::Rescue));
+        hedging.hedged(Reason::Rescue);
+        assert_eq!(hedging, before);
+        assert_eq!(hedging.wanted(now, late_at, Standing::Marginal), None);
+    }
+}

@@ -87,6 +87,18 @@ pub enum Standing {
     Suspect,
 }
 
+/// What a path that came back may carry, in bytes outstanding, both directions together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Allowance {
+    /// It is not on probation.
+    #[default]
+    Unlimited,
+    /// So much.
+    Bytes(u64),
+    /// So much, if there is no other path: it had its share of the volume's bytes for now.
+    Spent(u64),
+}
+
 /// Two queues, so that a small request never waits behind megabytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Class {
@@ -153,9 +165,8 @@ pub struct Candidate {
     pub stall: Duration,
     /// Bytes that may be outstanding: W(i,d). Read by [`PolicyKind::LateBinding`] only.
     pub window: PerDirection<u64>,
-    /// Bytes that may be outstanding, both directions together, while the path is on probation; `u64::MAX`
-    /// otherwise, 0 if it had its share for now.
-    pub ramp: u64,
+    /// What its probation allows.
+    pub allowance: Allowance,
 }
 
 impl Candidate {
@@ -176,7 +187,7 @@ impl Candidate {
             round_trip: Duration::ZERO,
             stall: Duration::ZERO,
             window: both(u64::MAX),
-            ramp: u64::MAX,
+            allowance: Allowance::Unlimited,
         }
     }
 
@@ -184,7 +195,11 @@ impl Candidate {
     /// that is idle takes one command whatever its length, or a long one would never leave.
     fn takes(&self, ask: &Ask) -> bool {
         let queued = self.queued.read.saturating_add(self.queued.write);
-        self.open && (self.in_flight == 0 || queued.saturating_add(u64::from(ask.len)) <= self.ramp)
+        let allowed = match self.allowance {
+            Allowance::Unlimited => u64::MAX,
+            Allowance::Bytes(bytes) | Allowance::Spent(bytes) => bytes,
+        };
+        self.open && (self.in_flight == 0 || queued.saturating_add(u64::from(ask.len)) <= allowed)
     }
 }
 
@@ -225,7 +240,7 @@ pub fn choose(
     };
     let left = left
         .prefer(|candidate| candidate.access == best)
-        .prefer(|candidate| candidate.ramp > 0)
+        .prefer(|candidate| !matches!(candidate.allowance, Allowance::Spent(_)))
         .iter();
     let chosen = match kind {
         PolicyKind::RoundRobin => round_robin::choose(state, ask, left),

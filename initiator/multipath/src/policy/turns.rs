@@ -43,3 +43,54 @@ impl Turns {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_alone_goes() {
+        let turns = Turns::default();
+        assert_eq!(turns.next(false, None), None);
+        assert_eq!(turns.next(true, None), Some(Class::Small));
+        assert_eq!(turns.next(false, Some(4096)), Some(Class::Bulk));
+        assert_eq!(turns.next(true, Some(4096)), Some(Class::Small));
+    }
+
+    #[test]
+    fn bulk_gets_a_tenth_of_the_bytes_and_no_more() {
+        const CHUNK: u32 = 128 * 1024;
+        let mut turns = Turns::default();
+        let (mut small, mut bulk) = (0u64, 0u64);
+        for _ in 0..100_000 {
+            match turns.next(true, Some(CHUNK)).expect("both wait") {
+                Class::Small => {
+                    turns.sent(Class::Small, 4096, true);
+                    small += 4096;
+                }
+                Class::Bulk => {
+                    turns.sent(Class::Bulk, CHUNK, true);
+                    bulk += u64::from(CHUNK);
+                }
+            }
+        }
+        let share = bulk as f64 / (small + bulk) as f64;
+        assert!((0.099..0.101).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn small_before_bulk_came_is_no_claim() {
+        let mut turns = Turns::default();
+        for _ in 0..100_000 {
+            turns.sent(Class::Small, 4096, false);
+        }
+        assert_eq!(turns.next(true, Some(65_536)), Some(Class::Small));
+        // Nor is a long past: what is claimed is one chunk.
+        for _ in 0..100_000 {
+            turns.sent(Class::Small, 4096, true);
+        }
+        assert_eq!(turns.next(true, Some(131_072)), Some(Class::Bulk));
+        turns.sent(Class::Bulk, 131_072, true);
+        assert_eq!(turns.next(true, Some(131_072)), Some(Class::Small));
+    }
+}

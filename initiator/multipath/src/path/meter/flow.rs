@@ -25,7 +25,8 @@ pub(super) struct Flow {
     next: usize,
     /// What earlier stretches of the span brought.
     span: Work,
-    supply: Supply,
+    /// Least that was left in the queue by a completion of the span.
+    least: u64,
     /// The stretch under way; `None` while nothing is queued.
     stretch: Option<Stretch>,
 }
@@ -64,14 +65,6 @@ enum Origin {
     Span,
 }
 
-/// Whether the path had work enough during the span.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Supply {
-    Full,
-    /// There was a moment when less was queued than fits into the round trip.
-    Short,
-}
-
 impl Flow {
     pub(super) fn new(start_rate: u64) -> Flow {
         Flow {
@@ -80,7 +73,7 @@ impl Flow {
             rates: [0; SPANS],
             next: 0,
             span: Work::default(),
-            supply: Supply::Full,
+            least: u64::MAX,
             stretch: None,
         }
     }
@@ -135,12 +128,10 @@ impl Flow {
             Origin::Span => passed,
         };
         let stretch = *stretch;
-        if self.queued == 0 || self.queued < self.in_transit(round_trip) {
-            self.supply = Supply::Short;
-        }
+        self.least = self.least.min(self.queued);
         let span = self.span.and(stretch.work);
         if span.time >= SPAN_MIN && span.completions >= COMPLETIONS_MIN {
-            let measured = self.end_span(&span);
+            let measured = self.end_span(&span, round_trip);
             self.stretch = self.continued(now);
             return Some(measured);
         }
@@ -153,15 +144,18 @@ impl Flow {
         None
     }
 
-    fn end_span(&mut self, span: &Work) -> (u64, Duration) {
+    fn end_span(&mut self, span: &Work, round_trip: Duration) -> (u64, Duration) {
         let nanos = u64::try_from(span.time.as_nanos()).unwrap_or(u64::MAX);
         let rate = (span.bytes.saturating_mul(1_000_000_000) / nanos).max(1);
-        if self.supply == Supply::Full || rate > self.rate() {
+        // With less queued than fits into a round trip, the rate says how much was asked for, not how fast the path is.
+        let in_transit = u128::from(rate).saturating_mul(round_trip.as_nanos()) / 1_000_000_000;
+        let supplied = self.least > 0 && u128::from(self.least) >= in_transit;
+        if supplied || rate > self.rate() {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % SPANS;
         }
         self.span = Work::default();
-        self.supply = Supply::Full;
+        self.least = u64::MAX;
         (rate, span.delays / span.completions)
     }
 
@@ -172,12 +166,5 @@ impl Flow {
             origin: Origin::Span,
             work: Work::default(),
         })
-    }
-
-    /// Bytes that fit into a round trip: with less queued, the rate says how much was asked for, not how fast the
-    /// path is.
-    fn in_transit(&self, round_trip: Duration) -> u64 {
-        let bytes = u128::from(self.rate()).saturating_mul(round_trip.as_nanos()) / 1_000_000_000;
-        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }

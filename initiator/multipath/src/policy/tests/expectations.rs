@@ -23,6 +23,10 @@ const FAR: Link = Link {
     round_trip_us: 5200,
     ..Link::GIGABIT
 };
+const DISK: Link = Link {
+    medium_us: 5000,
+    ..Link::GIGABIT
+};
 const LOSSY: Link = Link {
     loss: 100,
     ..Link::GIGABIT
@@ -58,7 +62,6 @@ fn one_large_request_uses_both_links() {
             };
             let single = late(&[Link::GIGABIT], job, 500).mib();
             let both = late(&[Link::GIGABIT; 2], job, 500).mib();
-            println!("{len} {direction:?}: {single:.0} -> {both:.0} MiB/s");
             assert!(both >= least * single, "{len}: {single:.0} -> {both:.0}");
         }
     }
@@ -69,7 +72,6 @@ fn unequal_links_add_up() {
     let links = [Link::GIGABIT, FASTER];
     let dm = dm(&links, read(MIB, 1), 500);
     let both = late(&links, read(MIB, 1), 500).mib();
-    println!("{dm:.0} -> {both:.0}");
     // The two have 393 MiB/s together; the fast one alone needs 4 ms for the request.
     assert!(both >= 330.0, "{both:.0}");
     assert!(both >= 1.5 * dm, "{dm:.0} -> {both:.0}");
@@ -83,11 +85,6 @@ fn small_requests_do_not_wait_behind_bulk() {
     let small = dm.iter().map(|of| of[0].mean()).min().expect("three");
     let bulk = dm.iter().map(|of| of[1].mib()).fold(0.0, f64::max);
     let late = run(PolicyKind::LateBinding, &links, &jobs, 1000);
-    println!(
-        "{small:?} {bulk:.0} -> {:?} {:.0}",
-        late[0].mean(),
-        late[1].mib()
-    );
     assert!(
         late[0].mean() * 4 <= small,
         "{small:?} -> {:?}",
@@ -108,14 +105,11 @@ fn a_far_or_lossy_second_path_costs_nothing() {
             let alone = late(&[Link::GIGABIT], job, 3000);
             for links in [[Link::GIGABIT, bad], [bad, Link::GIGABIT]] {
                 let both = late(&links, job, 3000);
-                println!(
-                    "{len}: {:?} -> {:?}, {:?}",
-                    alone.mean(),
-                    both.mean(),
-                    both.quantile(0.999)
-                );
                 let limit = alone.mean() + alone.mean() / 20;
                 assert!(both.mean() <= limit, "{len}: {:?}", both.mean());
+                // Nothing waits for TCP's retransmission.
+                let worst = both.quantile(0.999);
+                assert!(worst < Duration::from_millis(30), "{len}: {worst:?}");
             }
         }
     }
@@ -123,11 +117,13 @@ fn a_far_or_lossy_second_path_costs_nothing() {
 
 #[test]
 fn saturated_links_stay_saturated() {
-    for links in [
-        [Link::GIGABIT; 2],
-        [Link::GIGABIT, FASTER],
-        [SLOW; 2],
-        [Link::GIGABIT, FAR],
+    // Links, and milliseconds for the smallest requests: the window that a far path or a slow medium needs must be found.
+    for (links, millis) in [
+        ([Link::GIGABIT; 2], 200),
+        ([Link::GIGABIT, FASTER], 200),
+        ([SLOW; 2], 200),
+        ([Link::GIGABIT, FAR], 600),
+        ([DISK; 2], 600),
     ] {
         for job in [
             read(4 * KIB, 256),
@@ -136,10 +132,13 @@ fn saturated_links_stay_saturated() {
             read(MIB, 16),
         ] {
             // Long enough that a request more or less at its edge is no matter.
-            let millis = if job.len < MIB { 400 } else { 10_000 };
+            let millis = match job.len {
+                4096 => millis,
+                MIB => 10_000,
+                _ => 1500,
+            };
             let dm = dm(&links, job, millis);
             let late = late(&links, job, millis).mib();
-            println!("{}: {dm:.0} -> {late:.0}", job.len);
             assert!(late >= 0.98 * dm, "{}: {dm:.0} -> {late:.0}", job.len);
         }
     }

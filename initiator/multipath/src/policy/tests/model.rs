@@ -2,7 +2,7 @@
 //! hedges, so that a policy that makes a mistake shows without a network.
 //!
 //! A link delivers the commands of a direction in order, at its rate, not before a round trip has passed since they were
-//! sent. The target takes no time. Nothing is random but losses, which come from one seed.
+//! sent. The target takes no time, or always the same. Nothing is random but losses, which come from one seed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -29,6 +29,8 @@ const RETRANSMISSION: u64 = 200_000_000;
 pub struct Link {
     pub rate: u64,
     pub round_trip_us: u64,
+    /// Time that the target's medium takes, as many commands at once as there are; pings do not see it.
+    pub medium_us: u64,
     /// One command of so many is lost on the way; 0: none.
     pub loss: u64,
 }
@@ -37,6 +39,7 @@ impl Link {
     pub const GIGABIT: Link = Link {
         rate: GIGABIT,
         round_trip_us: 200,
+        medium_us: 0,
         loss: 0,
     };
 }
@@ -317,7 +320,7 @@ impl Model<'_> {
         let sent = self.loads[path].submitted(now, Some(direction), len);
         let link = self.links[path];
         let busy_until = self.busy_until[path].of_mut(direction);
-        let start = (*busy_until).max(self.now + link.round_trip_us * 1000);
+        let start = (*busy_until).max(self.now + (link.round_trip_us + link.medium_us) * 1000);
         let mut done = start + u64::from(len) * 1_000_000_000 / link.rate;
         let lost = link.loss > 0
             && self
