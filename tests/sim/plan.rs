@@ -169,6 +169,14 @@ impl Plan {
             task_set_per_nexus: prng.percent(50),
             depth: prng.between(2, 8) as u16,
             region: prng.between(4, 24),
+            // What is sent unasked can lie in a receive buffer as a whole.
+            limits: Limits {
+                max_recv_data_segment_length: Some(65_536),
+                max_burst_length: 65_536,
+                first_burst_length: 65_536,
+                immediate_data: true,
+                ..self.limits
+            },
             incidents: prng.between(2, 8),
             orders: Plan::draw_orders(prng, Trouble::Outages, duration),
             duration,
