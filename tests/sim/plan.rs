@@ -99,6 +99,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Longest pause between two requests in microseconds.
     pub think_us: u64,
+    /// Percentage of requests that follow the one before at once.
+    pub bursts: u64,
     /// How long the volume may take to recover after it.
     pub recovery: Duration,
     /// Without a path that is waited for: what is parked, is parked for at most so long.
@@ -150,6 +152,7 @@ impl Plan {
             orders,
             duration,
             think_us: THINK_US,
+            bursts: 0,
             recovery: RECOVERY,
             park_max: None,
             allow_lun_reset: false,
@@ -181,6 +184,8 @@ impl Plan {
             orders: Plan::draw_orders(prng, Trouble::Outages, duration),
             duration,
             think_us: THINK_LONG_US,
+            // The attention of a LUN reset stops the first late command of a dead session, and no other.
+            bursts: 70,
             recovery: RECOVERY_LONG,
             park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
             allow_lun_reset: prng.percent(40),
