@@ -526,8 +526,12 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            self.next_request = self.next_request.max(now)
-                + Duration::from_micros(self.prng.below(self.plan.think_us));
+            let at_once = self.plan.bursts > 0 && self.prng.percent(self.plan.bursts);
+            let think = match at_once {
+                true => 0,
+                false => self.prng.below(self.plan.think_us),
+            };
+            self.next_request = self.next_request.max(now) + Duration::from_micros(think);
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,

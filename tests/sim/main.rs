@@ -95,7 +95,7 @@ fn everything_goes_wrong() {
 #[test]
 fn links_stay_away_longer_than_any_hold() {
     let (mut holds, mut resets) = (0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(40) {
         let host = run(seed, Trouble::Outages);
         holds += host.holds;
         resets += host.resets;

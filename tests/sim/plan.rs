@@ -115,6 +115,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Longest pause between two requests in microseconds.
     pub think_us: u64,
+    /// Percentage of requests that follow the one before at once.
+    pub bursts: u64,
     /// How long the volume may take to recover after it.
     pub recovery: Duration,
     /// Without a path that is waited for: what is parked, is parked for at most so long.
@@ -166,6 +168,7 @@ impl Plan {
             orders,
             duration,
             think_us: THINK_US,
+            bursts: 0,
             recovery: RECOVERY,
             park_max: None,
             allow_lun_reset: false,
@@ -185,10 +188,20 @@ impl Plan {
             task_set_per_nexus: prng.percent(50),
             depth: prng.between(2, 8) as u16,
             region: prng.between(4, 24),
+            // What is sent unasked can lie in a receive buffer as a whole.
+            limits: Limits {
+                max_recv_data_segment_length: Some(65_536),
+                max_burst_length: 65_536,
+                first_burst_length: 65_536,
+                immediate_data: true,
+                ..self.limits
+            },
             incidents: prng.between(2, 8),
             orders: Plan::draw_orders(prng, Trouble::Outages, duration),
             duration,
             think_us: THINK_LONG_US,
+            // The attention of a LUN reset stops the first late command of a dead session, and no other.
+            bursts: 70,
             recovery: RECOVERY_LONG,
             park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
             allow_lun_reset: prng.percent(40),

@@ -122,8 +122,12 @@ impl Volume {
             };
             (!login).then_some((nexus, step, at.max(hold.not_before)))
         };
+        // Copies of one session lie together: each session is looked at once, not each copy.
+        let mut last = None;
         let owed = self.ledger.owed_by(self.path(id).config.isid);
-        owed.filter_map(due).min_by_key(|&(_, _, at)| at)
+        owed.filter(|nexus| last.replace(*nexus) != Some(*nexus))
+            .filter_map(due)
+            .min_by_key(|&(_, _, at)| at)
     }
 
     /// A path that carries IO can give the last word: it was verified as this volume's.

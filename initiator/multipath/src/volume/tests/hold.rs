@@ -152,32 +152,36 @@ fn a_hold_without_a_living_path_has_no_last_word() {
 
 #[test]
 fn a_write_in_the_target_s_receive_buffer_is_over_before_the_hold_is() {
-    let mut config = target(&[1, 2]);
-    // The target that the hold is made for: it gives a silent peer up.
-    config.ping = Some(Ping {
-        idle: seconds(60),
-        patience: seconds(60),
-        tag_zero: false,
-    });
-    let mut host = Host::with(23, config, LunConfig::default(), |config| {
-        config.policy = PolicyKind::Failover;
-    });
-    host.patience = seconds(1000);
-    host.all_up();
-    host.world.happen(Incident::StopReading(0, seconds(119)));
-    host.write(0, 0, 8, 0x11);
-    host.pass(millis(10));
-    host.cut(0);
-    host.pass(seconds(NOTICED));
-    host.write(1, 0, 8, 0x22);
-    host.pass(seconds(20));
-    // It is on the medium by path 1, and the target has not even read the first copy.
-    assert_eq!(host.medium(0, 8), vec![0x11; 4096]);
-    assert_eq!((host.result(0), host.result(1)), (None, None));
-    assert_eq!(host.wait(1), Some(Ok(())));
-    assert_eq!(host.medium(0, 8), vec![0x22; 4096]);
-    host.pass(seconds(HOLD));
-    assert_eq!(host.medium(0, 8), vec![0x22; 4096]);
+    for allow_lun_reset in [false, true] {
+        let mut config = target(&[1, 2]);
+        // The target that the hold is made for: it gives a silent peer up.
+        config.ping = Some(Ping {
+            idle: seconds(60),
+            patience: seconds(60),
+            tag_zero: false,
+        });
+        let mut host = Host::with(23, config, LunConfig::default(), |config| {
+            config.policy = PolicyKind::Failover;
+            config.allow_lun_reset = allow_lun_reset;
+        });
+        host.patience = seconds(1000);
+        host.all_up();
+        host.world.happen(Incident::StopReading(0, seconds(119)));
+        host.write(0, 0, 8, 0x11);
+        host.pass(millis(10));
+        host.cut(0);
+        host.pass(seconds(NOTICED));
+        host.write(1, 0, 8, 0x22);
+        host.pass(seconds(20));
+        // It is on the medium by path 1, and the target has not even read the first copy.
+        assert_eq!(host.medium(0, 8), vec![0x11; 4096]);
+        assert_eq!((host.result(0), host.result(1)), (None, None));
+        assert_eq!(host.wait(1), Some(Ok(())));
+        assert_eq!(host.medium(0, 8), vec![0x22; 4096]);
+        host.pass(seconds(HOLD));
+        assert_eq!(host.medium(0, 8), vec![0x22; 4096]);
+        assert_eq!(fenced_by(&host, FenceKind::LunReset), allow_lun_reset);
+    }
 }
 
 #[test]
