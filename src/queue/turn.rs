@@ -159,6 +159,7 @@ impl Turn {
                     unacked: info.unacked,
                     since_ack: info.since_ack,
                     since_data: info.since_data,
+                    since_sent: info.since_sent,
                     rtt: info.rtt,
                     min_rtt: info.min_rtt,
                 };

@@ -203,6 +203,8 @@ pub struct TcpProgress {
     pub since_ack: Duration,
     /// Since bytes were last received.
     pub since_data: Duration,
+    /// Since bytes were last put on the wire.
+    pub since_sent: Duration,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
     /// Smallest round trip lately.
