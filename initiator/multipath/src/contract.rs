@@ -365,6 +365,8 @@ pub struct PathStatus {
     pub losses: u64,
     /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
     pub round_trip_ns: Option<u64>,
+    /// It is suspect since then: new requests take other paths, if there are any.
+    pub suspect_since: Option<Instant>,
     /// How the dead session of this path would be fenced: a sentence for `status`.
     pub fence: String,
 }
