@@ -6,7 +6,7 @@
 use crate::io::{IoId, Party, WriteOutcome};
 use crate::lockspace::{LeaseId, Note};
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
-use crate::paxos::{Cx, Lease, LeaseError, LVB_SECTOR};
+use crate::paxos::{Cx, LVB_SECTOR, Lease, LeaseError};
 use crate::time::Instant;
 
 /// Errands under way at a time. A caller that wants more is told to come back.
@@ -38,9 +38,19 @@ enum What {
     Lvb,
     Examine,
     /// Reading leader and request record.
-    Judge { name: Name, force_mode: ForceMode },
-    Write { name: Name, force_mode: ForceMode, owner: HostId },
-    Doubt { name: Name, force_mode: ForceMode },
+    Judge {
+        name: Name,
+        force_mode: ForceMode,
+    },
+    Write {
+        name: Name,
+        force_mode: ForceMode,
+        owner: HostId,
+    },
+    Doubt {
+        name: Name,
+        force_mode: ForceMode,
+    },
 }
 
 impl What {
@@ -70,7 +80,11 @@ impl Requests {
         }
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0 + at, sector, deadline);
-        self.errands.push(Errand { lease, io, what: What::Lvb });
+        self.errands.push(Errand {
+            lease,
+            io,
+            what: What::Lvb,
+        });
         Ok(())
     }
 
@@ -83,7 +97,11 @@ impl Requests {
         force_mode: ForceMode,
     ) -> Result<(), LeaseError> {
         self.room()?;
-        if self.errands.iter().any(|e| e.lease == lease && e.what.is_request()) {
+        if self
+            .errands
+            .iter()
+            .any(|e| e.lease == lease && e.what.is_request())
+        {
             return Err(LeaseError::Busy);
         }
         self.judge(cx, lease, name, force_mode);
@@ -111,7 +129,11 @@ impl Requests {
             let at = lease.id().0 + cx.us.geometry.request_sector();
             let io = cx.out.read(Party::Caller, at, sector, deadline);
             let lease = lease.id();
-            self.errands.push(Errand { lease, io, what: What::Examine });
+            self.errands.push(Errand {
+                lease,
+                io,
+                what: What::Examine,
+            });
         }
     }
 
@@ -127,15 +149,23 @@ impl Requests {
         io: IoId,
         data: Option<&[u8]>,
     ) -> Option<Asked> {
-        let Errand { lease: id, what, .. } = self.take(io)?;
+        let Errand {
+            lease: id, what, ..
+        } = self.take(io)?;
         let Some(data) = data else {
             if !matches!(what, What::Examine) {
-                cx.out.note(Note::Failed { id, error: LeaseError::Io });
+                cx.out.note(Note::Failed {
+                    id,
+                    error: LeaseError::Io,
+                });
             }
             return None;
         };
         match what {
-            What::Lvb => cx.out.note(Note::Lvb { id, bytes: data.into() }),
+            What::Lvb => cx.out.note(Note::Lvb {
+                id,
+                bytes: data.into(),
+            }),
             What::Examine => {
                 let held = leases.iter().find(|l| l.id() == id).and_then(Lease::held);
                 if let (Ok(request), Some(held)) = (Request::parse(data), held)
@@ -177,7 +207,11 @@ impl Requests {
         let (Some(owner), Some(lver)) = (owner, leader.lver.checked_add(1)) else {
             return Err(LeaseError::NotHeld);
         };
-        let wanted = Request { lver, force_mode, ..found };
+        let wanted = Request {
+            lver,
+            force_mode,
+            ..found
+        };
         if found == wanted {
             return Ok(Some(Asked { owner, id: lease }));
         }
@@ -189,19 +223,31 @@ impl Requests {
         let end = (cx.now + cx.us.timing.io()).min(cx.limit);
         let offset = lease.0 + cx.us.geometry.request_sector();
         let io = cx.out.write(Party::Caller, offset, bytes, end);
-        let what = What::Write { name, force_mode, owner };
+        let what = What::Write {
+            name,
+            force_mode,
+            owner,
+        };
         self.errands.push(Errand { lease, io, what });
         Ok(None)
     }
 
     pub fn wrote(&mut self, cx: &mut Cx, io: IoId, outcome: WriteOutcome) -> Option<Asked> {
         let errand = self.take(io)?;
-        let What::Write { name, force_mode, owner } = errand.what else {
+        let What::Write {
+            name,
+            force_mode,
+            owner,
+        } = errand.what
+        else {
             return None;
         };
         let _ = cx;
         match outcome {
-            WriteOutcome::Done => Some(Asked { owner, id: errand.lease }),
+            WriteOutcome::Done => Some(Asked {
+                owner,
+                id: errand.lease,
+            }),
             WriteOutcome::Unknown => {
                 let what = What::Doubt { name, force_mode };
                 self.errands.push(Errand { what, ..errand });

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use iscsi_client::outgoing::{Outgoing, Piece};
 use iscsi_client::session::Want;
 use iscsi_client::time::Instant;
-use multipath::volume::LINKS_MAX;
+use multipath::volume::{LINKS_MAX, PATHS_MAX};
 use multipath::{
     CloseHow, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request, Tag,
     TcpProgress, Volume,
@@ -23,6 +24,9 @@ use super::memory::TagMemory;
 /// Data-In shorter than this is copied out of the staging buffer; longer stretches are received in place. A receive
 /// of its own costs a system call's worth of work, a copy of 16 KiB about as much.
 const IN_PLACE_MIN: u32 = 16 * 1024;
+
+/// A fence whose connection acknowledges nothing for so long is lost, and tried through another portal.
+const FENCE_USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Payload bytes of one gathered send. A small command never waits behind more than this.
 const SEND_BYTES_MAX: usize = 1 << 20;
@@ -164,6 +168,7 @@ impl Turn {
                     unacked: info.unacked,
                     since_ack: info.since_ack,
                     since_data: info.since_data,
+                    since_sent: info.since_sent,
                     rtt: info.rtt,
                     min_rtt: info.min_rtt,
                 };
@@ -286,10 +291,15 @@ impl Turn {
     }
 
     fn connect(&mut self, link: LinkId, to: SocketAddr, path: PathId) {
-        let options = SocketOptions {
+        let mut options = SocketOptions {
             interface: self.interfaces[usize::from(path.0)].clone(),
             ..SocketOptions::default()
         };
+        // The volume does not watch a fence's connection, which carries a login and a few small commands: a target
+        // that hangs acknowledges them, a portal that died does not.
+        if usize::from(link.0) >= PATHS_MAX {
+            options.user_timeout = FENCE_USER_TIMEOUT;
+        }
         self.ring.connect(theirs(link), to, &options);
     }
 

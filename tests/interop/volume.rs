@@ -351,9 +351,16 @@ fn verified_io_survives_the_loss_and_the_return_of_a_path() {
     register.finish(&mut host);
     host.wait_for_paths(2);
 
-    // Silence: nobody closes anything. What was on the way is answered only after the fence.
+    // Silence, while TCP acknowledges: new requests go the other way, and nothing is given up.
     register.run(&mut host, 100);
     proxies[1].go_silent();
+    register.feed(&mut host);
+    host.turn_until("a suspect", |host| {
+        host.status().paths[1].suspect_since.is_some()
+    });
+    assert_eq!(host.paths_up(), 2);
+    // What was on the way is answered only after the fence.
+    proxies[1].go_down();
     register.run(&mut host, 600);
     let fenced = |note: &&String| note.contains("its dead session is fenced");
     assert_eq!(

@@ -269,6 +269,7 @@ impl Host {
                     unacked: progress.unacked,
                     since_ack: progress.since_ack,
                     since_data: progress.since_data,
+                    since_sent: progress.since_sent,
                     rtt: None,
                     min_rtt: None,
                 };

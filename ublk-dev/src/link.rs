@@ -52,6 +52,8 @@ pub struct TcpInfo {
     pub since_ack: Duration,
     /// Since bytes were last received, in the same ticks.
     pub since_data: Duration,
+    /// Since bytes were last put on the wire, in the same ticks.
+    pub since_sent: Duration,
     /// Smoothed round trip, once there was one.
     pub rtt: Option<Duration>,
     /// Smallest round trip of the last minutes, once there was one.

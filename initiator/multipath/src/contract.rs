@@ -226,6 +226,8 @@ pub struct TcpProgress {
     pub since_ack: Duration,
     /// Since bytes were last received.
     pub since_data: Duration,
+    /// Since bytes were last put on the wire.
+    pub since_sent: Duration,
     /// Smoothed round trip.
     pub rtt: Option<Duration>,
     /// Smallest round trip lately.
@@ -439,6 +441,8 @@ pub struct PathStatus {
     pub losses: u64,
     /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
     pub round_trip_ns: Option<u64>,
+    /// It is suspect since then: new requests take other paths, if there are any.
+    pub suspect_since: Option<Instant>,
     /// How the dead session of this path would be fenced now: a sentence for `status`.
     pub fence: String,
     /// The same as a word.

@@ -50,13 +50,28 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 enum Phase {
-    Lvb { io: IoId, bytes: Box<[u8]> },
-    LvbDoubt { io: IoId, bytes: Box<[u8]> },
+    Lvb {
+        io: IoId,
+        bytes: Box<[u8]>,
+    },
+    LvbDoubt {
+        io: IoId,
+        bytes: Box<[u8]>,
+    },
     OwnSector,
-    Looking { io: IoId },
-    Pausing { until: Instant },
-    Freeing { io: IoId, leader: PaxosLeader },
-    Doubting { io: IoId },
+    Looking {
+        io: IoId,
+    },
+    Pausing {
+        until: Instant,
+    },
+    Freeing {
+        io: IoId,
+        leader: PaxosLeader,
+    },
+    Doubting {
+        io: IoId,
+    },
     /// The leader has nothing to do with it.
     OwnSectorOnly,
 }
@@ -66,8 +81,15 @@ impl LettingGo {
     pub fn held(&self) -> Option<Held> {
         match self.then {
             Then::StillShared { held } | Then::Reclaimed { held } => Some(held),
-            Then::Shared { held, converted: true } => Some(held),
-            Then::Gone | Then::Released | Then::Shared { converted: false, .. } => None,
+            Then::Shared {
+                held,
+                converted: true,
+            } => Some(held),
+            Then::Gone
+            | Then::Released
+            | Then::Shared {
+                converted: false, ..
+            } => None,
         }
     }
 
@@ -81,7 +103,10 @@ impl LettingGo {
             Then::Gone => None,
             // Its holder has let go; that the disk does not say so yet is told by our death.
             Then::Released => Some(Note::Released { id }),
-            _ => Some(Note::Failed { id, error: LeaseError::LockspaceLost }),
+            _ => Some(Note::Failed {
+                id,
+                error: LeaseError::LockspaceLost,
+            }),
         }
     }
 
@@ -116,11 +141,27 @@ impl Lease {
             Mode::Shared => {
                 self.write_own(cx, block);
                 let phase = Phase::OwnSectorOnly;
-                State::LettingGo(LettingGo { lver, known: None, block, then, phase })
+                State::LettingGo(LettingGo {
+                    lver,
+                    known: None,
+                    block,
+                    then,
+                    phase,
+                })
             }
             Mode::Exclusive => {
                 let known = Some(held.leader);
-                self.let_go(cx, LettingGo { lver, known, block, then, phase: Phase::OwnSector }, lvb)
+                self.let_go(
+                    cx,
+                    LettingGo {
+                        lver,
+                        known,
+                        block,
+                        then,
+                        phase: Phase::OwnSector,
+                    },
+                    lvb,
+                )
             }
         }
     }
@@ -146,7 +187,17 @@ impl Lease {
         };
         let lver = leader.lver;
         let known = Some(leader);
-        self.let_go(cx, LettingGo { lver, known, block, then, phase: Phase::OwnSector }, None)
+        self.let_go(
+            cx,
+            LettingGo {
+                lver,
+                known,
+                block,
+                then,
+                phase: Phase::OwnSector,
+            },
+            None,
+        )
     }
 
     /// Takes back what was, or may be, decided for us in version `lver`.
@@ -160,7 +211,17 @@ impl Lease {
             Some(held) => Then::StillShared { held },
             None => Then::Gone,
         };
-        self.let_go(cx, LettingGo { lver, known: None, block, then, phase: Phase::OwnSector }, None)
+        self.let_go(
+            cx,
+            LettingGo {
+                lver,
+                known: None,
+                block,
+                then,
+                phase: Phase::OwnSector,
+            },
+            None,
+        )
     }
 
     fn let_go(&mut self, cx: &mut Cx, mut state: LettingGo, lvb: Option<Box<[u8]>>) -> Next {
@@ -194,7 +255,9 @@ impl Lease {
             _ => return State::LettingGo(state),
         }
         let Some(data) = data else {
-            state.phase = Phase::Pausing { until: cx.now + OWNER_POLL };
+            state.phase = Phase::Pausing {
+                until: cx.now + OWNER_POLL,
+            };
             return State::LettingGo(state);
         };
         let found = match self.verified_leader(cx.us, data) {
@@ -290,8 +353,15 @@ impl Lease {
             }
             Then::Shared { held, converted } => {
                 cx.out.note(match converted {
-                    true => Note::Converted { id, mode: held.mode },
-                    false => Note::Acquired { id, mode: held.mode, lver: state.lver },
+                    true => Note::Converted {
+                        id,
+                        mode: held.mode,
+                    },
+                    false => Note::Acquired {
+                        id,
+                        mode: held.mode,
+                        lver: state.lver,
+                    },
                 });
                 State::Held(held)
             }

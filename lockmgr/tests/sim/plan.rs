@@ -61,7 +61,11 @@ impl Plan {
         let busy = prng.percent(30);
         let think_s = if busy { 4 } else { 30 };
         let dead = timing.host_dead().as_secs();
-        let duration_s = if crowd { dead + 60 } else { prng.between(2 * dead, 5 * dead) };
+        let duration_s = if crowd {
+            dead + 60
+        } else {
+            prng.between(2 * dead, 5 * dead)
+        };
         Plan {
             seed,
             trouble,

@@ -31,14 +31,45 @@ enum Event {
     Think(usize),
     Data(usize),
     Incident(usize),
-    Restart { host: usize, life: u64 },
-    Fence { host: usize, life: u64 },
-    Execute { host: usize, life: u64, id: IoId },
-    Sample { host: usize, life: u64, id: IoId, offset: u64, len: usize },
-    LookAgain { host: usize, life: u64, id: IoId, snapshot: Snapshot },
-    Answer { host: usize, life: u64, answer: Answer },
-    DataLands { host: usize, number: u64 },
-    Drain { host: usize, life: u64 },
+    Restart {
+        host: usize,
+        life: u64,
+    },
+    Fence {
+        host: usize,
+        life: u64,
+    },
+    Execute {
+        host: usize,
+        life: u64,
+        id: IoId,
+    },
+    Sample {
+        host: usize,
+        life: u64,
+        id: IoId,
+        offset: u64,
+        len: usize,
+    },
+    LookAgain {
+        host: usize,
+        life: u64,
+        id: IoId,
+        snapshot: Snapshot,
+    },
+    Answer {
+        host: usize,
+        life: u64,
+        answer: Answer,
+    },
+    DataLands {
+        host: usize,
+        number: u64,
+    },
+    Drain {
+        host: usize,
+        life: u64,
+    },
 }
 
 /// What holders do.
@@ -75,7 +106,11 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut prng = Prng::new(plan.seed ^ 0x1ea5e);
-        let disk = Disk::format(plan.resources, plan.hosts as u64, plan.timing.io_timeout_s());
+        let disk = Disk::format(
+            plan.resources,
+            plan.hosts as u64,
+            plan.timing.io_timeout_s(),
+        );
         let hosts: Vec<_> = (0..plan.hosts)
             .map(|_| {
                 let ppm = prng.below(2 * PPM_MAX) as i64 - PPM_MAX as i64;
@@ -202,10 +237,21 @@ impl World {
             Event::Restart { host, life } => self.restart(host, life),
             Event::Fence { host, life } => self.fence(host, life),
             Event::Execute { host, life, id } => self.execute(host, life, id),
-            Event::Sample { host, life, id, offset, len } => {
+            Event::Sample {
+                host,
+                life,
+                id,
+                offset,
+                len,
+            } => {
                 self.sample(host, life, id, offset, len);
             }
-            Event::LookAgain { host, life, id, mut snapshot } => {
+            Event::LookAgain {
+                host,
+                life,
+                id,
+                mut snapshot,
+            } => {
                 let middle = self.prng.between(1, 33) as usize;
                 let tail = self.prng.percent(50);
                 self.disk.look_again(&mut snapshot, middle, tail);
@@ -326,7 +372,13 @@ impl World {
             _ => {
                 let left = STALL_MAX - self.hosts[host].stalled;
                 let length = self.prng.below(left + 1);
-                self.tell(|| format!("host {} and its clock stop for {} ms", host + 1, length / MS));
+                self.tell(|| {
+                    format!(
+                        "host {} and its clock stop for {} ms",
+                        host + 1,
+                        length / MS
+                    )
+                });
                 let (now, state) = (self.now, &mut self.hosts[host]);
                 state.stalled += length;
                 state.paused_until = state.paused_until.max(now + length);
@@ -382,7 +434,11 @@ impl World {
             return;
         };
         space.handle(now, input);
-        while let Some(output) = self.hosts[host].space.as_mut().and_then(Lockspace::poll_output) {
+        while let Some(output) = self.hosts[host]
+            .space
+            .as_mut()
+            .and_then(Lockspace::poll_output)
+        {
             self.perform(host, now, output);
         }
         let Some(space) = &self.hosts[host].space else {
@@ -390,7 +446,11 @@ impl World {
         };
         if let Some(at) = space.poll_timeout() {
             let state = &self.hosts[host];
-            let due = state.clock.when(at).max(state.paused_until).max(self.now + 1);
+            let due = state
+                .clock
+                .when(at)
+                .max(state.paused_until)
+                .max(self.now + 1);
             self.arm(host, due);
         }
     }
@@ -406,7 +466,13 @@ impl World {
             return;
         }
         match answer {
-            Answer::Read(id, None) => self.input(host, Input::Read { id, data: Err(ReadFailed) }),
+            Answer::Read(id, None) => self.input(
+                host,
+                Input::Read {
+                    id,
+                    data: Err(ReadFailed),
+                },
+            ),
             Answer::Read(id, Some(snapshot)) => {
                 // The bytes live in the disk: lent for the call, like a driver's buffer.
                 let mut disk = core::mem::replace(&mut self.disk, Disk::empty());
@@ -436,7 +502,11 @@ impl World {
 
     fn drain(&mut self, host: usize) {
         let now = self.hosts[host].clock.read(self.now);
-        while let Some(output) = self.hosts[host].space.as_mut().and_then(Lockspace::poll_output) {
+        while let Some(output) = self.hosts[host]
+            .space
+            .as_mut()
+            .and_then(Lockspace::poll_output)
+        {
             self.perform(host, now, output);
         }
         if self.hosts[host].space.is_some() {
@@ -447,17 +517,31 @@ impl World {
     fn wake_later(&mut self, host: usize) {
         let state = &self.hosts[host];
         if let Some(at) = state.space.as_ref().and_then(Lockspace::poll_timeout) {
-            let due = state.clock.when(at).max(state.paused_until).max(self.now + 1);
+            let due = state
+                .clock
+                .when(at)
+                .max(state.paused_until)
+                .max(self.now + 1);
             self.arm(host, due);
         }
     }
 
     fn perform(&mut self, host: usize, now: Instant, output: Output) {
         match output {
-            Output::Read { id, offset, len, deadline } => {
+            Output::Read {
+                id,
+                offset,
+                len,
+                deadline,
+            } => {
                 self.read(host, id, offset, len, deadline);
             }
-            Output::Write { id, offset, bytes, deadline } => {
+            Output::Write {
+                id,
+                offset,
+                bytes,
+                deadline,
+            } => {
                 self.write(host, id, offset, bytes, deadline);
             }
             Output::Gate(order) => self.move_gate(host, now, order),
@@ -495,7 +579,16 @@ impl World {
             self.at(at, Event::Answer { host, life, answer });
         } else {
             let delay = self.prng.between(1, 20) * MS / 4;
-            self.after(delay, Event::Sample { host, life, id, offset, len });
+            self.after(
+                delay,
+                Event::Sample {
+                    host,
+                    life,
+                    id,
+                    offset,
+                    len,
+                },
+            );
         }
     }
 
@@ -506,7 +599,15 @@ impl World {
         let snapshot = self.disk.snapshot(offset, len);
         if self.prng.percent(self.plan.split_percent) {
             let delay = self.prng.between(1, 100) * MS;
-            self.after(delay, Event::LookAgain { host, life, id, snapshot });
+            self.after(
+                delay,
+                Event::LookAgain {
+                    host,
+                    life,
+                    id,
+                    snapshot,
+                },
+            );
         } else {
             let delay = self.prng.between(1, 20) * MS / 4;
             let answer = Answer::Read(id, Some(snapshot));
@@ -547,7 +648,12 @@ impl World {
             let answer = Answer::Wrote(id, WriteOutcome::Done);
             self.after(delay, Event::Answer { host, life, answer });
         }
-        let pending = Pending { id, offset, bytes, torn };
+        let pending = Pending {
+            id,
+            offset,
+            bytes,
+            torn,
+        };
         self.hosts[host].pending.push(pending);
     }
 
@@ -587,7 +693,8 @@ impl World {
                 });
             }
         }
-        self.disk.write(pending.offset, &pending.bytes, pending.torn);
+        self.disk
+            .write(pending.offset, &pending.bytes, pending.torn);
     }
 
     /// Session reinstatement: what is under way executes now or never.
@@ -679,7 +786,8 @@ impl World {
             }
             Note::Restored => {
                 let (hosts, now) = (&self.hosts, self.now);
-                self.judge.restored(now, host, |of| hosts[of].gate_is_open(now));
+                self.judge
+                    .restored(now, host, |of| hosts[of].gate_is_open(now));
                 for resource in 0..self.plan.resources {
                     if self.hosts[host].wants[resource] == Want::Converting {
                         self.hosts[host].wants[resource] = Want::Holding;
@@ -699,7 +807,8 @@ impl World {
 
     fn grant(&mut self, host: usize, resource: usize, mode: Mode) {
         let (hosts, now) = (&self.hosts, self.now);
-        self.judge.grant(now, resource, host, mode, |of| hosts[of].gate_is_open(now));
+        self.judge
+            .grant(now, resource, host, mode, |of| hosts[of].gate_is_open(now));
         self.hosts[host].wants[resource] = Want::Holding;
         if self.mood == Mood::Only(host) && mode == Mode::Exclusive {
             self.taken[resource] = true;
@@ -774,7 +883,12 @@ impl World {
         self.hosts[host].ordered[resource] = self.now;
         let id = LeaseId(resource_offset(resource));
         let name = resource_name(resource);
-        let order = Order::Acquire { id, name, mode, on_owner };
+        let order = Order::Acquire {
+            id,
+            name,
+            mode,
+            on_owner,
+        };
         self.input(host, Input::Order(order));
     }
 

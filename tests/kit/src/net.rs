@@ -80,6 +80,8 @@ pub struct Progress {
     pub since_ack: Duration,
     /// Time since bytes were last received.
     pub since_data: Duration,
+    /// Time since bytes were last sent.
+    pub since_sent: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +108,7 @@ struct Stream {
     acked: (u64, u32),
     acked_at: Instant,
     received_at: Instant,
+    sent_at: Instant,
 }
 
 #[derive(Debug)]
@@ -168,6 +171,7 @@ impl Network {
             unacked: stream.sent - stream.acked.1,
             since_ack: now.since(stream.acked_at),
             since_data: now.since(stream.received_at),
+            since_sent: now.since(stream.sent_at),
         })
     }
 
@@ -185,6 +189,7 @@ impl Network {
             acked: (0, 0),
             acked_at: now,
             received_at: now,
+            sent_at: now,
         };
         self.streams.insert(conn, stream);
         self.push(now, conn, ToTarget, Arrival::Syn(portal));
@@ -223,6 +228,7 @@ impl Network {
             let (piece, rest) = bytes.split_at(bytes.len().min(len as usize));
             if let (ToTarget, Some(stream)) = (direction, self.streams.get_mut(&conn)) {
                 stream.sent += 1;
+                stream.sent_at = now;
             }
             self.push(now, conn, direction, Arrival::Bytes(piece.to_vec()));
             bytes = rest;

@@ -73,6 +73,7 @@ pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
     let micros = |at: usize| Some(word(at)).filter(|&time| time != 0 && time != u32::MAX);
     Ok(TcpInfo {
         unacked: word(24),
+        since_sent: Duration::from_millis(u64::from(word(44))),
         since_data: Duration::from_millis(u64::from(word(52))),
         since_ack: Duration::from_millis(u64::from(word(56))),
         rtt: micros(68).map(|time| Duration::from_micros(time.into())),

@@ -203,7 +203,9 @@ impl Silence {
         if sample.unacked == 0 {
             self.unacknowledged_since = None;
         } else {
-            self.unacknowledged_since.get_or_insert(now);
+            // What was sent last is on the wire since then at least.
+            self.unacknowledged_since
+                .get_or_insert(before(now, sample.since_sent));
         }
         self.sample = Some(sample);
         self.sampled_at = now;
@@ -261,7 +263,23 @@ impl Silence {
 
     fn next_sample(&self, since: Instant) -> Instant {
         let silent = self.progress_at.max(self.sampled_at) + SAMPLE_EVERY;
-        silent.min(self.sampled_at + SAMPLE_BUSY).max(since)
+        let busy = self.sampled_at + SAMPLE_BUSY;
+        // Not later than the verdict may fall.
+        let verdict = self
+            .silent_since()
+            .map(|since| since + self.limit(DEAD_AFTER))
+            .filter(|&at| at > self.sampled_at)
+            .unwrap_or(busy);
+        silent.min(busy).min(verdict).max(since)
+    }
+
+    /// Since then TCP waits for an acknowledgement.
+    fn silent_since(&self) -> Option<Instant> {
+        Some(self.unacknowledged_since?.max(self.alive_at))
+    }
+
+    fn limit(&self, floor: Duration) -> Duration {
+        floor.max(20 * self.min_rtt())
     }
 
     /// Whether the runtime should read the connection's TCP statistics now.
@@ -321,13 +339,12 @@ impl Silence {
 
     fn dead(&self, now: Instant, peers: &Peers) -> Option<Dead> {
         let sample = self.sample?;
-        let since = self.unacknowledged_since?.max(self.alive_at);
+        let since = self.silent_since()?;
         let silence = now.since(since);
-        let limit = |floor: Duration| floor.max(20 * self.min_rtt());
         // Life of another path at the very start of the silence proves nothing: both may have gone at once.
         let witness = |limit: Duration| peers.alive_at >= since + limit / 2;
-        let soon = limit(DEAD_AFTER);
-        let late = limit(DEAD_ALONE_AFTER);
+        let soon = self.limit(DEAD_AFTER);
+        let late = self.limit(DEAD_ALONE_AFTER);
         if !peers.established {
             (silence >= late).then_some(Dead::Alone { silence })
         } else if (silence >= soon && sample.unacked >= CONVICTING && witness(soon))
@@ -335,7 +352,7 @@ impl Silence {
         {
             Some(Dead::WhileOthersLive { silence })
         } else {
-            (silence >= limit(DEAD_TOGETHER_AFTER)).then_some(Dead::Together { silence })
+            (silence >= self.limit(DEAD_TOGETHER_AFTER)).then_some(Dead::Together { silence })
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod basics;
 mod chance;
+mod detection;
 mod fencing;
 mod hold;
 mod host;

@@ -59,6 +59,7 @@ struct Bench {
     unacked: u32,
     acked_at: Instant,
     received_at: Instant,
+    sent_at: Instant,
     min_rtt: Option<Duration>,
     commands: u32,
     probes: u32,
@@ -86,6 +87,7 @@ impl Bench {
             unacked: 0,
             acked_at: at(0),
             received_at: at(0),
+            sent_at: at(0),
             min_rtt: Some(Duration::from_micros(200)),
             commands: 0,
             probes: 0,
@@ -98,7 +100,10 @@ impl Bench {
     /// Bytes leave in one segment, and are acknowledged if the way is there.
     fn sent(&mut self, bytes: u64) {
         if self.far.window_closed {
-        } else if self.far.acknowledges {
+            return;
+        }
+        self.sent_at = self.now;
+        if self.far.acknowledges {
             self.acked += bytes;
             self.acked_at = self.now;
         } else {
@@ -141,6 +146,7 @@ impl Bench {
                 unacked: self.unacked,
                 since_ack: self.now.since(self.acked_at),
                 since_data: self.now.since(self.received_at),
+                since_sent: self.now.since(self.sent_at),
                 rtt: self.min_rtt,
                 min_rtt: self.min_rtt,
             };
@@ -245,7 +251,7 @@ fn the_table() {
             peers_complete: true,
             alone: false,
             suspected_within: Some((30, 35)),
-            dead_within: Some((100, 120)),
+            dead_within: Some((100, 105)),
         },
         Row {
             name: "probes silent, TCP acknowledges, another path fine",

@@ -187,8 +187,9 @@ impl Host {
             let (_, link) = self.closing.remove(at);
             self.volume.lost(now, link, Lost::Ours);
         }
+        let due = self.volume.poll_timeout().is_some_and(|at| at <= now);
         self.report_progress();
-        if self.volume.poll_timeout().is_some_and(|at| at <= now) {
+        if due {
             self.volume.handle_timeout(now);
         }
         while let Some(output) = self.volume.poll_output() {
@@ -231,6 +232,7 @@ impl Host {
                     unacked: progress.unacked,
                     since_ack: progress.since_ack,
                     since_data: progress.since_data,
+                    since_sent: progress.since_sent,
                     rtt: None,
                     min_rtt: None,
                 };
@@ -314,27 +316,31 @@ impl Host {
 
     /// Waits for the next thing that happens to the host.
     pub(super) fn step(&mut self, wake: Instant) {
-        let event = self.world.advance(wake);
+        if let Some(event) = self.world.advance(wake) {
+            self.happened(event);
+        }
+    }
+
+    pub(super) fn happened(&mut self, event: HostEvent) {
         let now = self.now();
         match event {
-            Some(HostEvent::Connected(conn)) => {
+            HostEvent::Connected(conn) => {
                 if let Some(link) = self.link_of(conn) {
                     self.conns[usize::from(link.0)] = Some((conn, true));
                     self.volume.connected(now, link, [0x5a; 32]);
                 }
             }
-            Some(HostEvent::Received(conn, bytes)) => {
+            HostEvent::Received(conn, bytes) => {
                 if let Some(link) = self.link_of(conn) {
                     self.receive(link, &bytes);
                 }
             }
-            Some(HostEvent::Lost(conn)) => {
+            HostEvent::Lost(conn) => {
                 if let Some(link) = self.link_of(conn) {
                     self.conns[usize::from(link.0)] = None;
                     self.volume.lost(now, link, Lost::Reset);
                 }
             }
-            None => {}
         }
     }
 
