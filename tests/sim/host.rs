@@ -18,12 +18,12 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume,
+    CloseHow, FenceKind, IoError, LinkId, Lost, NoPathRetry, Note, Operation, Output, PathState,
+    PathStatus, Request, Tag, TcpProgress, Volume,
 };
 
 use crate::orders::attach;
-use crate::plan::{self, Order, Plan};
+use crate::plan::{Order, Plan};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -47,8 +47,12 @@ pub(crate) struct Slot {
     connected: bool,
     /// A send under way: its bytes are read when it is done.
     pub(crate) sending: Option<Sending>,
-    /// Where a receive was armed.
+    /// Where a receive is armed.
     armed: Want,
+    /// It has just ended: the next turn arms another.
+    idle: bool,
+    /// It is being taken back, until then.
+    rearm: Option<Instant>,
     /// The connection is over; the volume hears of it then.
     pub(crate) over: Option<Instant>,
 }
@@ -97,7 +101,7 @@ pub enum Until {
     Up,
     /// Never; requests are made.
     TheEnd,
-    /// When all requests are answered and all paths up; no new ones are made.
+    /// When all requests are answered, all paths up and all sessions fenced; no new requests are made.
     Quiet,
 }
 
@@ -130,6 +134,9 @@ pub struct Host {
     pub succeeded: u64,
     pub failed: u64,
     pub fence_logins: u64,
+    /// Dead sessions that time alone, and that a reset of the unit fenced.
+    pub holds: u64,
+    pub resets: u64,
 }
 
 impl Host {
@@ -138,9 +145,13 @@ impl Host {
         let mut prng = Prng::new(plan.seed.rotate_left(17));
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
-        // Tags first, then one scratch buffer per link, all of the larger length.
-        let buffers = usize::from(plan.depth) + multipath_links();
-        let len = plan.io_len_max().max(SCRATCH_LEN) as usize;
+        // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
+        let buffers =
+            usize::from(plan.depth) + multipath_links() + usize::from(crate::plan::SPARES);
+        let len = plan
+            .io_len_max()
+            .max(SCRATCH_LEN)
+            .max(crate::plan::SPARE_LEN) as usize;
         let mut memory = Buffers::new(buffers, len);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
@@ -166,6 +177,8 @@ impl Host {
             succeeded: 0,
             failed: 0,
             fence_logins: 0,
+            holds: 0,
+            resets: 0,
         }
     }
 
@@ -188,10 +201,12 @@ impl Host {
             {
                 wake = wake.min(*at);
             }
+            wake = wake.min(self.ends_by.unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
+                let sent = slot.sending.as_ref().map(|sending| sending.done);
                 slot.over
-                    .or_else(|| slot.sending.as_ref().map(|sending| sending.done))
+                    .or_else(|| sent.into_iter().chain(slot.rearm).min())
             });
             for due in dues.chain(self.volume.poll_timeout()) {
                 wake = wake.min(due);
@@ -242,9 +257,11 @@ impl Host {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
             Until::Quiet => {
+                let status = self.volume.status();
                 self.open.is_empty()
                     && self.ends_by.is_none()
-                    && self.volume.status().paths.iter().all(up)
+                    && status.paths.iter().all(up)
+                    && status.unresolved.is_empty()
             }
         }
     }
@@ -269,6 +286,7 @@ impl Host {
     fn fire_timers(&mut self) {
         let now = self.world.now();
         for _ in 0..TIMER_ROUNDS_MAX {
+            self.report_progress(now);
             self.volume.handle_timeout(now);
             self.turn();
             if self.volume.poll_timeout().is_none_or(|at| at > now) {
@@ -282,6 +300,29 @@ impl Host {
         );
     }
 
+    /// TCP statistics of the connections whose are wanted.
+    fn report_progress(&mut self, now: Instant) {
+        for (link, slot) in &self.slots {
+            if self.volume.wants_progress(now, *link)
+                && slot.connected
+                && slot.over.is_none()
+                && let Some(progress) = self.world.net.progress(now, slot.conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    since_sent: progress.since_sent,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, *link, progress);
+            }
+        }
+    }
+
     /// One turn of the runtime.
     fn turn(&mut self) {
         let now = self.world.now();
@@ -290,6 +331,7 @@ impl Host {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
             again |= self.release_held_back();
+            again |= self.take_back(now);
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -297,8 +339,9 @@ impl Host {
             again |= self.start_sends(now);
         }
         for (link, slot) in &mut self.slots {
-            if slot.over.is_none() {
+            if slot.over.is_none() && slot.idle {
                 slot.armed = self.volume.want(*link);
+                slot.idle = false;
             }
         }
     }
@@ -322,9 +365,25 @@ impl Host {
             {
                 self.memory.write(buffer, offset, len).fill(0x66);
             }
-            self.volume.lost(now, *link, "connection lost");
+            self.volume.lost(now, *link, Lost::Reset);
         }
         !ended.is_empty()
+    }
+
+    /// Ends the receives that were to be taken back by now.
+    fn take_back(&mut self, now: Instant) -> bool {
+        let due: Vec<LinkId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.over.is_none() && slot.rearm.is_some_and(|at| at <= now))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in &due {
+            let slot = self.slots.get_mut(link).expect("it was there");
+            (slot.rearm, slot.idle) = (None, true);
+            self.volume.rearmed(now, *link);
+        }
+        !due.is_empty()
     }
 
     fn finish_sends(&mut self, now: Instant) -> bool {
@@ -371,9 +430,9 @@ impl Host {
 
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
         // What was armed is used up; the turn arms anew.
-        if let Some(slot) = self.slots.get_mut(&link) {
-            slot.armed = Want::Nothing;
-        }
+        let slot = self.slots.get_mut(&link).expect("it lives");
+        slot.armed = Want::Nothing;
+        slot.idle = true;
         while !bytes.is_empty() {
             match self.volume.want(link) {
                 Want::Payload {
@@ -417,6 +476,8 @@ impl Host {
                     connected: false,
                     sending: None,
                     armed: Want::Nothing,
+                    idle: true,
+                    rearm: None,
                     over: None,
                 };
                 self.slots.insert(link, slot);
@@ -446,6 +507,27 @@ impl Host {
                 self.held_back.push((tag, result));
             }
             Output::Complete { tag, result } => self.complete(tag, result),
+            Output::Publish {
+                spare,
+                tag,
+                offset,
+                len,
+            } => {
+                let bytes = self.memory.read(spare, 0, len).to_vec();
+                let place = self.memory.write(BufferId(tag.0), offset, len);
+                place.copy_from_slice(&bytes);
+            }
+            Output::Rearm { link } => {
+                let delay = Duration::from_micros(self.prng.below(2000));
+                if let Some(slot) = self.slots.get_mut(&link) {
+                    slot.rearm.get_or_insert(now + delay);
+                }
+            }
+            Output::Note(Note::Fenced { by, .. }) => match by {
+                FenceKind::TimedHold => self.holds += 1,
+                FenceKind::LunReset => self.resets += 1,
+                _ => {}
+            },
             Output::Note(_) => {}
         }
     }
@@ -479,6 +561,13 @@ impl Host {
         let Some(open) = self.open.remove(&tag) else {
             panic!("{tag:?} is answered and was not asked, or twice");
         };
+        for (link, slot) in &self.slots {
+            let into_it = matches!(slot.armed, Want::Payload { buffer, .. } if buffer.0 == tag.0);
+            assert!(
+                slot.idle || !into_it,
+                "{tag:?} is answered while a receive of {link:?} may write into it"
+            );
+        }
         let outcome = match result {
             Ok(()) => {
                 self.succeeded += 1;
@@ -524,14 +613,12 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            // Bursts and pauses.
-            let most = if self.prng.below(3) == 0 {
-                50
-            } else {
-                plan::THINK_US
+            let at_once = self.plan.bursts > 0 && self.prng.percent(self.plan.bursts);
+            let think = match at_once {
+                true => 0,
+                false => self.prng.below(self.plan.think_us),
             };
-            self.next_request =
-                self.next_request.max(now) + Duration::from_micros(self.prng.below(most));
+            self.next_request = self.next_request.max(now) + Duration::from_micros(think);
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,

@@ -4,7 +4,7 @@
 //! disks are swapped, and the volume is shut down or dies and is attached again. Then the trouble ends and
 //! everything must complete. The judges: every block is a register, no write lands after its acknowledgement, every
 //! request is answered once, no buffer is touched after its answer, no timer stays due, no other disk is written
-//! to, and the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test --test sim` (or `SEED=..`) replays
+//! to, and the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test -p sanblk --test sim` (or `SEED=..`) replays
 //! one seed, `SANBLK_SEEDS=2000` runs so many of each kind, `cargo lab soak` far more.
 
 mod host;
@@ -20,9 +20,6 @@ use kit::prng::{Replay, seeds};
 use multipath::PathState;
 use plan::{Plan, Trouble};
 
-/// How long the volume may take to recover after the last fault.
-const RECOVERY: Duration = Duration::from_secs(120);
-
 fn run(seed: u64, trouble: Trouble) -> Host {
     run_plan(Plan::draw(seed, trouble), |_| ())
 }
@@ -30,10 +27,10 @@ fn run(seed: u64, trouble: Trouble) -> Host {
 /// `begin` may add trouble of its own.
 fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
     let _replay = Replay::of(plan.seed, &format!("{plan:?}"));
-    let duration = plan.duration;
+    let (duration, recovery) = (plan.duration, plan.recovery);
     let mut host = Host::new(plan);
     // As the daemon does: the device starts when its first path is up.
-    let end = host.world.now() + RECOVERY;
+    let end = host.world.now() + recovery;
     host.run(end, Until::Up);
     host.begin_trouble();
     begin(&mut host);
@@ -46,7 +43,7 @@ fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
         // A path that met another disk waits for the operator.
         host.volume.retry_now(host.world.now());
     }
-    let end = host.world.now() + RECOVERY;
+    let end = host.world.now() + recovery;
     host.run(end, Until::Quiet);
     if host.world.unit().config().write_cache {
         host.prove_writes_are_forced(Duration::from_secs(1));
@@ -98,4 +95,19 @@ fn everything_goes_wrong() {
     for seed in seeds(100) {
         run(seed, Trouble::Everything);
     }
+}
+
+#[test]
+fn links_stay_away_longer_than_any_hold() {
+    let (mut holds, mut resets) = (0, 0);
+    let seeds = seeds(40);
+    for seed in &seeds {
+        let host = run(*seed, Trouble::Outages);
+        holds += host.holds;
+        resets += host.resets;
+    }
+    assert!(
+        (holds > 0 && resets > 0) || seeds.len() < 40,
+        "{holds} holds and {resets} resets ended a session"
+    );
 }

@@ -10,11 +10,12 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Bug, FLAVOURS, Flavour, Limits, Portal, TargetConfig};
+use kit::target::{Bug, FLAVOURS, Flavour, Limits, Ping, Portal, Reinstatement, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
-use multipath::identity::UnmapLimits;
+use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
-    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+    Description, Identity, LINKS_MAX, NoPathRetry, PathConfig, PolicyKind, SpareBuffers,
+    UnresolvedWrite, VolumeConfig,
 };
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
@@ -48,8 +49,37 @@ const NETWORK_KINDS: u64 = 6;
 const BACKEND_KINDS: u64 = 12;
 const ALL_KINDS: u64 = 20;
 
+/// A bin per path and a few for second copies of reads: few enough to run out.
+pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
+/// Length of a spare.
+pub const SPARE_LEN: u32 = 128 << 10;
+/// The default most often.
+const POLICIES: [PolicyKind; 8] = [
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::RoundRobin,
+    PolicyKind::Failover,
+    PolicyKind::QueueLength,
+    PolicyKind::ServiceTime,
+];
 /// Longest pause between two requests in microseconds.
-pub const THINK_US: u64 = 40_000;
+const THINK_US: u64 = 40_000;
+/// The same where links stay away for minutes.
+const THINK_LONG_US: u64 = 2_000_000;
+/// How long the volume may take to recover after the last fault.
+const RECOVERY: Duration = Duration::from_secs(120);
+/// The same where the backend must be waited out after a login that hung.
+const RECOVERY_LONG: Duration = Duration::from_secs(600);
+/// What the timed hold assumes of a target, less a margin for the way there: its patience with a silent peer is that
+/// of the slowest LIO, and its backend ends a command in time.
+const PING: Ping = Ping {
+    idle: Duration::from_secs(60),
+    patience: Duration::from_secs(60),
+    tag_zero: false,
+};
+const PARK_MAX_MS: u64 = 178_000;
 
 /// Which trouble a run may meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +92,8 @@ pub enum Trouble {
     Backend,
     /// All that, and the target restarts.
     Everything,
+    /// Links stay away longer than any timed hold, and writes hide wherever they can for as long as it allows.
+    Outages,
 }
 
 /// What happens to the volume from above.
@@ -84,6 +116,8 @@ pub struct Plan {
     /// Portal group of each portal. A path is fenced through another one of its group, or by its own return.
     pub groups: Vec<u16>,
     pub flavour: Flavour,
+    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead, or time.
+    pub task_set_per_nexus: bool,
     /// Refused commands are answered before their data have come.
     pub answers_before_data: bool,
     pub links: Vec<LinkConfig>,
@@ -107,6 +141,15 @@ pub struct Plan {
     pub orders: Vec<(Duration, Order)>,
     /// How long trouble lasts.
     pub duration: Duration,
+    /// Longest pause between two requests in microseconds.
+    pub think_us: u64,
+    /// Percentage of requests that follow the one before at once.
+    pub bursts: u64,
+    /// How long the volume may take to recover after it.
+    pub recovery: Duration,
+    /// Without a path that is waited for: what is parked, is parked for at most so long.
+    pub park_max: Option<Duration>,
+    pub allow_lun_reset: bool,
 }
 
 impl Plan {
@@ -117,12 +160,13 @@ impl Plan {
         let paths = prng.between(1, 4) as usize;
         let duration = Duration::from_millis(prng.between(2_000, 15_000));
         let orders = Plan::draw_orders(&mut prng, trouble, duration);
-        Plan {
+        let plan = Plan {
             seed,
             trouble,
             paths,
             groups: Plan::draw_groups(&mut prng, paths),
             flavour,
+            task_set_per_nexus: flavour.has_task_set_per_nexus(),
             answers_before_data: prng.percent(40),
             links: (0..paths).map(|_| Plan::draw_link(&mut prng)).collect(),
             digests: prng.percent(30),
@@ -143,7 +187,7 @@ impl Plan {
             region: prng.between(4, 96),
             close_delay: Duration::from_micros(prng.pick(&[300, 300, 20_000])),
             send_max: prng.pick(&[4 << 10, 16 << 10, 64 << 10]),
-            policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
+            policy: prng.pick(&POLICIES),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
@@ -152,6 +196,60 @@ impl Plan {
             },
             orders,
             duration,
+            think_us: THINK_US,
+            bursts: 25,
+            // Where no order is kept, a dead session's commands are waited out.
+            recovery: match flavour.ignores_order() {
+                true => RECOVERY_LONG,
+                false => RECOVERY,
+            },
+            park_max: None,
+            allow_lun_reset: false,
+        };
+        match trouble {
+            Trouble::Outages => plan.with_outages(&mut prng),
+            _ => plan,
+        }
+    }
+
+    /// Minutes instead of seconds, and targets on which a login alone proves nothing.
+    fn with_outages(self, prng: &mut Prng) -> Plan {
+        let duration = Duration::from_secs(prng.between(400, 1_000));
+        let paths = prng.between(2, 3) as usize;
+        let apart = u16::from(prng.percent(70));
+        Plan {
+            paths,
+            groups: (0..paths as u16).map(|portal| 1 + apart * portal).collect(),
+            links: vec![LinkConfig::default(); paths],
+            // What is parked in a thread that reads keeps back all that came behind it, longer than any hold.
+            flavour: prng.pick(&[
+                Flavour::Lio,
+                Flavour::Tgt,
+                Flavour::Spdk,
+                Flavour::Scst,
+                Flavour::Ctl,
+            ]),
+            task_set_per_nexus: prng.percent(50),
+            depth: prng.between(2, 8) as u16,
+            region: prng.between(4, 24),
+            // What is sent unasked can lie in a receive buffer as a whole.
+            limits: Limits {
+                max_recv_data_segment_length: Some(65_536),
+                max_burst_length: 65_536,
+                first_burst_length: 65_536,
+                immediate_data: true,
+                ..self.limits
+            },
+            incidents: prng.between(2, 8),
+            orders: Plan::draw_orders(prng, Trouble::Outages, duration),
+            duration,
+            think_us: THINK_LONG_US,
+            // The attention of a LUN reset stops the first late command of a dead session, and no other.
+            bursts: 70,
+            recovery: RECOVERY_LONG,
+            park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
+            allow_lun_reset: prng.percent(40),
+            ..self
         }
     }
 
@@ -181,10 +279,12 @@ impl Plan {
         trouble: Trouble,
         duration: Duration,
     ) -> Vec<(Duration, Order)> {
-        if trouble != Trouble::Everything {
-            return Vec::new();
-        }
-        let mut orders: Vec<(Duration, Order)> = (0..prng.below(4))
+        let most = match trouble {
+            Trouble::Everything => 4,
+            Trouble::Outages => 2,
+            Trouble::None | Trouble::Network | Trouble::Backend => return Vec::new(),
+        };
+        let mut orders: Vec<(Duration, Order)> = (0..prng.below(most))
             .map(|_| {
                 let at = Duration::from_micros(prng.below(duration.as_micros() as u64));
                 let order = match prng.below(3) {
@@ -245,15 +345,37 @@ impl Plan {
             ..TargetConfig::default()
         };
         self.flavour.shape(&mut target);
+        if self.trouble == Trouble::Outages {
+            target.ping = Some(PING);
+        }
         target
     }
 
+    /// In outages most targets are none that anybody knows: what is known of tgt alone would make a hold of an hour.
+    fn vendor(&self) -> &'static str {
+        let waits = self.flavour.reinstatement() != Reinstatement::AnswerAtOnce;
+        match self.trouble {
+            Trouble::Outages if waits && self.task_set_per_nexus => Flavour::Lio.vendor(),
+            Trouble::Outages => "KIT",
+            _ => self.flavour.vendor(),
+        }
+    }
+
+    fn ignores_order(&self) -> bool {
+        self.trouble != Trouble::Outages && self.flavour.ignores_order()
+    }
+
     fn unit(&self) -> LunConfig {
+        let mut identity = LunConfig::default().identity;
+        identity.vendor = self.vendor().into();
         LunConfig {
+            identity,
+            park_max: self.park_max,
             block_size: self.block_len,
             blocks: 1 << 34,
             alua: self.alua,
-            task_set_per_nexus: self.flavour.has_task_set_per_nexus(),
+            task_set_per_nexus: self.task_set_per_nexus,
+            ignores_order: self.ignores_order(),
             record_effects: true,
             ..LunConfig::default()
         }
@@ -302,6 +424,7 @@ impl Plan {
             Trouble::Network => NETWORK_KINDS,
             Trouble::Backend => BACKEND_KINDS,
             Trouble::Everything => ALL_KINDS,
+            Trouble::Outages => return self.plan_outage(world, prng, at, link),
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -389,6 +512,34 @@ impl Plan {
         }
     }
 
+    /// Writes hang in the backend or lie unread in the target's receive buffer, and their link goes for minutes.
+    fn plan_outage(&self, world: &mut World, prng: &mut Prng, at: Instant, link: Link) {
+        let injection = Injection {
+            nexus: None,
+            select: Select::Writes,
+            fault: Fault::Park,
+            times: prng.between(1, 4) as u32,
+        };
+        if prng.percent(70) {
+            world.schedule(at, Incident::Inject(LUN_0, injection));
+        }
+        let soon = at + Duration::from_millis(prng.between(1, 3_000));
+        if prng.percent(50) {
+            let unread = Duration::from_millis(prng.between(1_000, 119_000));
+            world.schedule(at, Incident::StopReading(link.0, unread));
+        }
+        let directions: &[Direction] = prng.pick(&[
+            &[Direction::ToTarget],
+            &[Direction::ToInitiator],
+            &[Direction::ToTarget, Direction::ToInitiator],
+        ]);
+        for direction in directions {
+            world.schedule(soon, Incident::Cut(link, *direction));
+        }
+        let later = soon + Duration::from_millis(prng.between(1_000, 700_000));
+        world.schedule(later, Incident::Heal(link));
+    }
+
     /// Writes hang in the backend and every link goes. The links come back one by one, the writes when they like:
     /// what was failed meanwhile must not land on what was written since.
     fn plan_blackout(&self, world: &mut World, prng: &mut Prng, at: Instant) {
@@ -428,6 +579,11 @@ impl Plan {
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
             io_len_max: self.io_len_max(),
+            spares: SpareBuffers {
+                first: BufferId(self.depth + LINKS_MAX as u16),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: "iqn.2026-01.test:host".into(),
             credentials: None,
             offer: Offer {
@@ -460,11 +616,16 @@ impl Plan {
                 }),
                 max_write_same_blocks: u32::try_from(unit.max_write_same_blocks).ok(),
                 write_same_unmaps: true,
+                task_set: match unit.task_set_per_nexus {
+                    true => TaskSet::PerNexus,
+                    false => TaskSet::Shared,
+                },
                 target_port_group: Some(1),
                 alua: unit.alua,
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,
+            allow_lun_reset: self.allow_lun_reset,
             seed: self.seed,
         }
     }
