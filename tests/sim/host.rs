@@ -23,7 +23,7 @@ use multipath::{
 };
 
 use crate::orders::attach;
-use crate::plan::{Order, Plan};
+use crate::plan::{Order, Plan, SPARE_LEN, SPARES};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -31,8 +31,10 @@ pub const IO_LEN_MAX: u32 = 128 << 10;
 pub const SCRATCH_LEN: u32 = 64 << 10;
 /// What a buffer holds while nobody may touch it.
 pub(crate) const CANARY: u8 = 0xdb;
-/// Payload of one send.
-const SEND_MAX: usize = 64 << 10;
+/// Bytes of headers in one send.
+const HEAD_MAX: usize = 4096;
+/// Pieces of one send.
+const PIECES_MAX: usize = 48;
 
 /// Timers of one moment, each of which may set off one more.
 const TIMER_ROUNDS_MAX: u32 = 4;
@@ -61,11 +63,35 @@ pub(crate) struct Sending {
     done: Instant,
 }
 
+impl Sending {
+    /// The kernel reads buffers only now: they must still belong to the requests that they were filled for.
+    fn judge(&self, open: &BTreeMap<Tag, Open>, depth: u16) {
+        for piece in &self.pieces {
+            if let Piece::Payload { buffer, .. } = piece
+                && buffer.0 < depth
+            {
+                let tag = Tag(buffer.0);
+                assert!(
+                    open.contains_key(&tag),
+                    "{tag:?} is sent from after its answer"
+                );
+            }
+        }
+    }
+}
+
 /// A request in flight.
 pub(crate) struct Open {
     pub(crate) id: RequestId,
     operation: Operation,
     len: usize,
+}
+
+/// A rule of the runtime's half of the contract, broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slip {
+    /// A request is answered while a send still names its buffer.
+    AnswersDuringSend,
 }
 
 /// When a run ends before its time.
@@ -89,9 +115,15 @@ pub struct Host {
     pub(crate) slots: BTreeMap<LinkId, Slot>,
     pub(crate) open: BTreeMap<Tag, Open>,
     pub(crate) free: Vec<Tag>,
+    /// Answers that wait for the end of a send.
+    pub(crate) held_back: Vec<(Tag, Result<(), IoError>)>,
+    /// What this runtime does wrong.
+    pub(crate) slip: Option<Slip>,
     next_request: Instant,
     /// A buffer full of canary.
     untouched: Vec<u8>,
+    /// Room for the heads of one send.
+    head: Vec<u8>,
     pub(crate) prng: Prng,
     pub(crate) orders: VecDeque<(Instant, Order)>,
     /// A shutdown is under way and must be over by then.
@@ -100,7 +132,7 @@ pub struct Host {
     pub(crate) may_fail: bool,
     /// Requests answered with success and with an error.
     pub succeeded: u64,
-    pub failed: BTreeMap<&'static str, u64>,
+    pub failed: u64,
     pub fence_logins: u64,
     /// Dead sessions that time alone, and that a reset of the unit fenced.
     pub holds: u64,
@@ -114,9 +146,9 @@ impl Host {
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
         // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
-        let buffers =
-            usize::from(plan.depth) + multipath_links() + usize::from(crate::plan::SPARES);
-        let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
+        let buffers = usize::from(plan.depth) + multipath_links() + usize::from(SPARES);
+        let len = plan.io_len_max().max(SCRATCH_LEN).max(SPARE_LEN) as usize;
+        let mut memory = Buffers::new(buffers, len);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
         }
@@ -127,16 +159,19 @@ impl Host {
             slots: BTreeMap::new(),
             open: BTreeMap::new(),
             free: (0..plan.depth).map(Tag).collect(),
+            held_back: Vec::new(),
+            slip: None,
             next_request: now,
             orders: VecDeque::new(),
             ends_by: None,
             may_fail: plan.no_path_retry != NoPathRetry::Queue,
-            untouched: vec![CANARY; IO_LEN_MAX.max(SCRATCH_LEN) as usize],
+            untouched: vec![CANARY; len],
+            head: vec![0; HEAD_MAX],
             world,
             prng,
             plan,
             succeeded: 0,
-            failed: BTreeMap::new(),
+            failed: 0,
             fence_logins: 0,
             holds: 0,
             resets: 0,
@@ -231,7 +266,8 @@ impl Host {
     }
 
     fn end_link(&mut self, link: LinkId, now: Instant) {
-        let delay = Duration::from_micros(self.prng.below(300));
+        let most = self.plan.close_delay.as_micros() as u64;
+        let delay = Duration::from_micros(self.prng.below(most));
         if let Some(slot) = self.slots.get_mut(&link) {
             slot.over.get_or_insert(now + delay);
         }
@@ -286,6 +322,7 @@ impl Host {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
             again |= self.take_back(now);
+            again |= self.release_held_back();
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -349,6 +386,7 @@ impl Host {
                 .is_some_and(|sending| sending.done <= now);
             if due && slot.over.is_none() {
                 let sending = slot.sending.take().expect("it is due");
+                sending.judge(&self.open, self.plan.depth);
                 self.world.send(slot.conn, &gather(&sending, &self.memory));
                 any = true;
             }
@@ -362,22 +400,30 @@ impl Host {
             if !slot.connected || slot.sending.is_some() || slot.over.is_some() {
                 continue;
             }
-            let mut head = vec![0; 4096];
-            let mut pieces = Vec::with_capacity(48);
-            let mut out = Outgoing::new(&mut head, &mut pieces, SEND_MAX);
+            let mut pieces = Vec::with_capacity(PIECES_MAX);
+            let mut out = Outgoing::new(&mut self.head, &mut pieces, self.plan.send_max);
             self.volume
                 .poll_transmit(now, *link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
-                let done = now + Duration::from_micros(self.prng.below(40));
-                slot.sending = Some(Sending { head, pieces, done });
+                // Most sends fit the socket's buffer at once; some wait for room.
+                let most = if self.prng.below(16) == 0 { 2_000 } else { 40 };
+                let done = now + Duration::from_micros(self.prng.below(most));
+                slot.sending = Some(Sending {
+                    head: self.head.clone(),
+                    pieces,
+                    done,
+                });
             }
         }
         any
     }
 
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
-        self.slots.get_mut(&link).expect("it lives").idle = true;
+        // What was armed is used up; the turn arms anew.
+        if let Some(slot) = self.slots.get_mut(&link) {
+            slot.idle = true;
+        }
         while !bytes.is_empty() {
             match self.volume.want(link) {
                 Want::Payload {
@@ -436,6 +482,7 @@ impl Host {
                     if let Some(sending) = slot.sending.take()
                         && self.prng.percent(50)
                     {
+                        sending.judge(&self.open, self.plan.depth);
                         self.world.send(slot.conn, &gather(&sending, &self.memory));
                     }
                     match how {
@@ -446,6 +493,9 @@ impl Host {
                     }
                 }
                 self.end_link(link, now);
+            }
+            Output::Complete { tag, result } if self.is_being_sent(tag) => {
+                self.held_back.push((tag, result));
             }
             Output::Complete { tag, result } => self.complete(tag, result),
             Output::Publish {
@@ -473,6 +523,31 @@ impl Host {
         }
     }
 
+    /// Whether a send that is under way names the tag's buffer. The target may have answered without waiting for it.
+    fn is_being_sent(&self, tag: Tag) -> bool {
+        let names =
+            |piece: &Piece| matches!(piece, Piece::Payload { buffer, .. } if buffer.0 == tag.0);
+        self.slip != Some(Slip::AnswersDuringSend)
+            && self
+                .slots
+                .values()
+                .filter_map(|slot| slot.sending.as_ref())
+                .any(|sending| sending.pieces.iter().any(names))
+    }
+
+    /// Answers whose buffers no send names any more.
+    fn release_held_back(&mut self) -> bool {
+        let (still, free): (Vec<_>, Vec<_>) = core::mem::take(&mut self.held_back)
+            .into_iter()
+            .partition(|(tag, _)| self.is_being_sent(*tag));
+        self.held_back = still;
+        let any = !free.is_empty();
+        for (tag, result) in free {
+            self.complete(tag, result);
+        }
+        any
+    }
+
     fn complete(&mut self, tag: Tag, result: Result<(), IoError>) {
         let Some(open) = self.open.remove(&tag) else {
             panic!("{tag:?} is answered and was not asked, or twice");
@@ -493,10 +568,11 @@ impl Host {
                 let allowed = match error {
                     // A unit that is another one now is gone, whatever the rule.
                     IoError::Io => self.may_fail || self.world.was_swapped(),
+                    IoError::ReadOnly => self.world.was_write_protected(),
                     _ => false,
                 };
                 assert!(allowed, "{:?} failed with {error:?}", open.operation);
-                *self.failed.entry("EIO").or_default() += 1;
+                self.failed += 1;
                 Outcome::Failed
             }
         };
@@ -508,8 +584,9 @@ impl Host {
         if let Err(breach) = self.judge.end(open.id, outcome, data) {
             panic!("{breach:?} at the end of {:?}", open.operation);
         }
-        // From now on the buffer is somebody else's.
-        buffer.fill(CANARY);
+        // From now on the buffer is somebody else's. Beyond the request it was canary all the time, or the next request
+        // tells.
+        buffer[..open.len].fill(CANARY);
         self.free.push(tag);
     }
 
@@ -538,7 +615,7 @@ impl Host {
                 *buffer == self.untouched,
                 "{tag:?} was touched after its answer"
             );
-            let most = u64::from(IO_LEN_MAX / self.plan.block_len).min(self.plan.region);
+            let most = u64::from(self.plan.io_len_max() / self.plan.block_len);
             let blocks = match self.prng.below(4) {
                 0 => self.prng.between(1, most),
                 _ => self.prng.between(1, most.min(8)),

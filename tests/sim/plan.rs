@@ -10,7 +10,7 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Limits, Ping, Portal, Reinstatement, TargetConfig};
+use kit::target::{Bug, FLAVOURS, Flavour, Limits, Ping, Portal, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
@@ -28,11 +28,32 @@ const RULES: [NoPathRetry; 4] = [
     NoPathRetry::Fail,
 ];
 
+/// What a target may do wrong and must not get away with, nor do harm: each is seen without a digest.
+const BREACHES: [Bug; 12] = [
+    Bug::DataSnGap,
+    Bug::DataInOffset,
+    Bug::DataInBeyond,
+    Bug::Oversize,
+    Bug::StatSnGap,
+    Bug::ExpDataSn,
+    Bug::R2tSnGap,
+    Bug::R2tBeyond,
+    Bug::R2tTooLong,
+    Bug::R2tLost,
+    Bug::UnknownOpcode,
+    Bug::AmbiguousNop,
+];
+
+/// Kinds of incidents: the network's come first, then the backend's.
+const NETWORK_KINDS: u64 = 6;
+const BACKEND_KINDS: u64 = 12;
+const ALL_KINDS: u64 = 20;
+
 /// Longest pause between two requests in microseconds.
 /// A bin per path and a few for second copies of reads: few enough to run out.
 pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
 /// Length of a spare.
-const SPARE_LEN: u32 = 128 << 10;
+pub const SPARE_LEN: u32 = 128 << 10;
 /// The default most often.
 const POLICIES: [PolicyKind; 8] = [
     PolicyKind::LateBinding,
@@ -92,11 +113,13 @@ pub struct Plan {
     pub seed: u64,
     pub trouble: Trouble,
     pub paths: usize,
-    /// All portals in one portal group, or each in its own.
-    pub one_group: bool,
-    pub reinstatement: Reinstatement,
-    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
-    pub task_set_per_nexus: bool,
+    /// Portal group of each portal. A path is fenced through another one of its group, or by its own return.
+    pub groups: Vec<u16>,
+    pub flavour: Flavour,
+    task_set_per_nexus: bool,
+    /// Refused commands are answered before their data have come.
+    pub answers_before_data: bool,
+    pub links: Vec<LinkConfig>,
     pub digests: bool,
     /// The target reports asymmetric access.
     pub alua: bool,
@@ -106,6 +129,10 @@ pub struct Plan {
     pub first_lba: u64,
     /// Blocks that the workload uses: few, so that requests overlap.
     pub region: u64,
+    /// How long the kernel may take to let go of a connection's buffers.
+    pub close_delay: Duration,
+    /// Payload bytes of one send.
+    pub send_max: usize,
     pub policy: PolicyKind,
     pub no_path_retry: NoPathRetry,
     pub incidents: u64,
@@ -128,20 +155,19 @@ impl Plan {
     pub fn draw(seed: u64, trouble: Trouble) -> Plan {
         let mut prng = Prng::new(seed);
         let burst = 8192 << prng.between(0, 5);
-        let reinstatement = prng.pick(&[
-            Reinstatement::AnswerAfterDrain,
-            Reinstatement::ReadAfterDrain,
-            Reinstatement::AnswerAtOnce,
-        ]);
+        let flavour = prng.pick(&FLAVOURS);
+        let paths = prng.between(1, 4) as usize;
         let duration = Duration::from_millis(prng.between(2_000, 15_000));
         let orders = Plan::draw_orders(&mut prng, trouble, duration);
         let plan = Plan {
             seed,
             trouble,
-            paths: prng.between(1, 3) as usize,
-            one_group: prng.percent(70),
-            reinstatement,
-            task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
+            paths,
+            groups: Plan::draw_groups(&mut prng, paths),
+            flavour,
+            task_set_per_nexus: flavour.has_task_set_per_nexus(),
+            answers_before_data: prng.percent(40),
+            links: (0..paths).map(|_| Plan::draw_link(&mut prng)).collect(),
             digests: prng.percent(30),
             alua: prng.percent(50),
             limits: Limits {
@@ -158,6 +184,8 @@ impl Plan {
             depth: prng.between(2, 24) as u16,
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
+            close_delay: Duration::from_micros(prng.pick(&[300, 300, 20_000])),
+            send_max: prng.pick(&[4 << 10, 16 << 10, 64 << 10]),
             policy: prng.pick(&POLICIES),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
@@ -182,10 +210,15 @@ impl Plan {
     /// Minutes instead of seconds, and targets on which a login alone proves nothing.
     fn with_outages(self, prng: &mut Prng) -> Plan {
         let duration = Duration::from_secs(prng.between(400, 1_000));
+        let paths = prng.between(2, 3) as usize;
+        let one_group = prng.percent(30);
         Plan {
-            paths: prng.between(2, 3) as usize,
-            one_group: prng.percent(30),
-            task_set_per_nexus: prng.percent(50),
+            paths,
+            groups: (0..paths)
+                .map(|path| if one_group { 1 } else { path as u16 + 1 })
+                .collect(),
+            task_set_per_nexus: self.task_set_per_nexus || prng.percent(50),
+            links: (0..paths).map(|_| Plan::draw_link(prng)).collect(),
             depth: prng.between(2, 8) as u16,
             region: prng.between(4, 24),
             // What is sent unasked can lie in a receive buffer as a whole.
@@ -206,6 +239,27 @@ impl Plan {
             park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
             allow_lun_reset: prng.percent(40),
             ..self
+        }
+    }
+
+    /// All portals in one group, each in its own, or two groups.
+    fn draw_groups(prng: &mut Prng, paths: usize) -> Vec<u16> {
+        let kind = prng.below(10);
+        let group = |portal: usize| match kind {
+            0..=5 => 1,
+            6 | 7 => 1 + portal as u16,
+            _ => 1 + prng.below(2) as u16,
+        };
+        (0..paths).map(group).collect()
+    }
+
+    fn draw_link(prng: &mut Prng) -> LinkConfig {
+        let latency = prng.pick(&[10, 50, 50, 50, 500, 5_000]);
+        LinkConfig {
+            latency_min: Duration::from_micros(latency),
+            latency_max: Duration::from_micros(latency * prng.between(1, 4)),
+            bandwidth: prng.pick(&[None, None, Some(100 << 20), Some(10 << 20)]),
+            piece_max: prng.pick(&[536, 1460, 8960, 65_536]),
         }
     }
 
@@ -241,8 +295,14 @@ impl Plan {
             .flat_map(move |path| UnresolvedWrite::anything(blocks, path.isid, path.portal_group))
     }
 
+    /// Longest request in bytes: no longer than the region, so that buffers are small and runs fast.
+    pub fn io_len_max(&self) -> u32 {
+        let region = self.region * u64::from(self.block_len);
+        u32::try_from(region).unwrap_or(IO_LEN_MAX).min(IO_LEN_MAX)
+    }
+
     fn group(&self, portal: usize) -> Tpgt {
-        Tpgt(if self.one_group { 1 } else { 1 + portal as u16 })
+        Tpgt(self.groups[portal])
     }
 
     fn address(portal: usize) -> SocketAddr {
@@ -267,20 +327,30 @@ impl Plan {
     }
 
     fn target(&self) -> TargetConfig {
-        TargetConfig {
+        let mut target = TargetConfig {
             portals: (0..self.paths).map(|portal| self.portal(portal)).collect(),
             limits: self.limits.clone(),
-            reinstatement: self.reinstatement,
-            ping: (self.trouble == Trouble::Outages).then_some(PING),
+            answers_before_data: self.answers_before_data,
             ..TargetConfig::default()
+        };
+        self.flavour.shape(&mut target);
+        if self.trouble == Trouble::Outages {
+            target.ping = Some(PING);
         }
+        target
     }
 
     fn unit(&self) -> LunConfig {
         let mut identity = LunConfig::default().identity;
-        if self.task_set_per_nexus && self.reinstatement != Reinstatement::AnswerAtOnce {
-            // One of those whose login waits, and which say who they are.
-            identity.vendor = "LIO-ORG".into();
+        // Where a login alone proves nothing, who they are decides how long that takes: minutes, for some.
+        let vendor = match self.flavour {
+            Flavour::Lio | Flavour::LioFileio => Some("LIO-ORG"),
+            Flavour::Scst => Some("SCST_FIO"),
+            Flavour::Ctl => Some("FREEBSD"),
+            Flavour::Tgt | Flavour::Spdk => None,
+        };
+        if let Some(vendor) = vendor {
+            identity.vendor = vendor.into();
         }
         LunConfig {
             identity,
@@ -303,10 +373,24 @@ impl Plan {
     }
 
     pub fn world(&self) -> World {
-        let links = vec![LinkConfig::default(); self.paths];
-        let mut world = World::new(self.seed, self.target(), self.unit(), &links);
+        let mut world = World::new(self.seed, self.target(), self.unit(), &self.links);
         let mut prng = Prng::new(!self.seed);
         world.keep_impostor(LogicalUnit::new(self.impostor(), prng.fork()));
+        if self.trouble == Trouble::Everything {
+            // Once per run: a request that meets two such answers is failed, and rightly.
+            let at = Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            let short = Injection {
+                nexus: None,
+                select: Select::Reads,
+                fault: Fault::ShortRead,
+                times: 1,
+            };
+            let lie = match prng.below(2) {
+                0 => Incident::Inject(LUN_0, short),
+                _ => Incident::Arm(Bug::WrongResidual),
+            };
+            world.schedule(world.now() + at, lie);
+        }
         for _ in 0..self.incidents {
             let at =
                 world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
@@ -320,9 +404,9 @@ impl Plan {
         let later = at + Duration::from_millis(prng.between(1, 6_000));
         let kinds = match self.trouble {
             Trouble::None => return,
-            Trouble::Network => 4,
-            Trouble::Backend => 10,
-            Trouble::Everything => 16,
+            Trouble::Network => NETWORK_KINDS,
+            Trouble::Backend => BACKEND_KINDS,
+            Trouble::Everything => ALL_KINDS,
             Trouble::Outages => return self.plan_outage(world, prng, at, link),
         };
         let mut inject = |select, fault, times| {
@@ -334,11 +418,7 @@ impl Plan {
             };
             world.schedule(at, Incident::Inject(LUN_0, injection));
         };
-        let kind = prng.below(kinds);
-        if kind == 9 {
-            return self.plan_blackout(world, prng, at);
-        }
-        match kind {
+        match prng.below(kinds) {
             0 => {
                 world.schedule(at, Incident::Cut(link, Direction::ToTarget));
                 world.schedule(later, Incident::Heal(link));
@@ -353,8 +433,13 @@ impl Plan {
                 world.schedule(later, Incident::Heal(link));
             }
             3 => world.schedule(at, Incident::Reset(link)),
+            4 => {
+                let time = Duration::from_millis(prng.between(1, 3_000));
+                world.schedule(at, Incident::Clog(link, time));
+            }
+            5 => world.schedule(at, Incident::Forget(link)),
             // A write hangs in the backend, and its link goes: the making of a ghost.
-            4 | 5 => {
+            6 | 7 => {
                 inject(Select::Writes, Fault::Park, prng.between(1, 4) as u32);
                 let soon = at + Duration::from_millis(prng.between(1, 300));
                 let cut = if prng.percent(50) {
@@ -367,27 +452,33 @@ impl Plan {
                 let end = at + Duration::from_millis(prng.between(1, 8_000));
                 world.schedule(end, Incident::ReleaseAll);
             }
-            6 => {
+            8 => {
                 let late = Fault::Delay(Duration::from_millis(prng.between(1, 2_000)));
                 inject(Select::Any, late, prng.between(1, 8) as u32);
             }
-            7 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
-            8 => inject(
+            9 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
+            10 => inject(
                 Select::Any,
                 Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
                 1,
             ),
-            10..=12 => {
+            11 => self.plan_blackout(world, prng, at),
+            12..=14 => {
                 let down = Duration::from_millis(prng.between(0, 3_000));
                 world.schedule(at, Incident::Restart(down));
             }
-            13 => {
+            15 => {
                 // Back to the right disk with the next such incident, or in peace.
                 let down = Duration::from_millis(prng.between(0, 2_000));
                 world.schedule(at, Incident::Swap(down));
                 world.schedule(later, Incident::Swap(Duration::ZERO));
             }
-            14 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            16 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            17 => world.schedule(at, Incident::Arm(prng.pick(&BREACHES))),
+            18 => {
+                world.schedule(at, Incident::WriteProtect(LUN_0, true));
+                world.schedule(later, Incident::WriteProtect(LUN_0, false));
+            }
             _ => {
                 let group = self.portal(prng.below(self.paths as u64) as usize).group;
                 let group = Group(group.0);
@@ -470,7 +561,7 @@ impl Plan {
             depth: self.depth,
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
-            io_len_max: IO_LEN_MAX,
+            io_len_max: self.io_len_max(),
             spares: SpareBuffers {
                 first: BufferId(self.depth + LINKS_MAX as u16),
                 count: SPARES,

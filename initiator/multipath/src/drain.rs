@@ -9,6 +9,8 @@ use iscsi_client::scsi::{Cdb, Moves, Verdict, judge};
 use iscsi_client::session::{Command, Completion, Handle, Transfer};
 use iscsi_client::wire::{Lun, TaskAttribute};
 
+use crate::mutant::{Mutant, lives};
+
 /// Unit attentions, BUSYs and the like in a row, until the target is taken for not ready.
 const PATIENCE: u8 = 32;
 
@@ -81,6 +83,9 @@ impl Drain {
             completion.received,
         );
         self.stage = match (verdict, self.stage) {
+            (Verdict::Success, Stage::Eating) if lives(Mutant::NoOrderedCommand) => {
+                Stage::Done(Drained::Ready)
+            }
             (Verdict::Success, Stage::Eating) => Stage::Ordered,
             (Verdict::Success, Stage::Ordered) => Stage::Done(Drained::Ready),
             (Verdict::OtherGroup, _) => Stage::Done(Drained::PortInactive),

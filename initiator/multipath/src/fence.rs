@@ -27,6 +27,7 @@ use iscsi_client::wire::{Isid, Tpgt};
 
 use crate::contract::UnresolvedWrite;
 use crate::ladder::Hideout;
+use crate::mutant::{Mutant, lives};
 
 /// Blocks that a command changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +94,9 @@ impl Ledger {
 
     /// The session of `nexus` died with a sent and unanswered write of this request.
     pub fn record(&mut self, request: Serial, extent: Extent, nexus: Nexus) {
+        if lives(Mutant::RetryWithoutFence) {
+            return;
+        }
         let copy = Copy {
             owner: Owner::Request(request),
             extent,
@@ -173,6 +177,7 @@ impl Ledger {
     /// Whether a copy of this request may still execute.
     pub fn is_unresolved(&self, request: Serial) -> bool {
         !self.copies.is_empty()
+            && !lives(Mutant::AnswerBeforeFence)
             && self
                 .copies
                 .iter()
@@ -182,6 +187,7 @@ impl Ledger {
     /// Whether this request must not change `extent` now: a copy of another write may still land there.
     pub fn forbids(&self, request: Serial, extent: Extent) -> bool {
         !self.copies.is_empty()
+            && !lives(Mutant::OverlapLetThrough)
             && self
                 .copies
                 .iter()

@@ -18,6 +18,10 @@ pub mod fence;
 pub mod identity;
 pub mod isid;
 pub mod ladder;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod no_path;
 mod note;
 mod operation;

@@ -14,6 +14,7 @@ use iscsi_client::session::Transfer;
 use crate::contract::{IoError, Operation, Request};
 use crate::fence::Extent;
 use crate::identity::{Description, UnmapLimits};
+use crate::mutant::{Mutant, lives};
 use crate::policy::Direction;
 
 /// A READ, WRITE or SYNCHRONIZE CACHE without answer for so long is aborted. Linux gives a SCSI disk 30 s; arrays
@@ -68,7 +69,7 @@ impl Abilities {
 
     /// A write cache is on although the block layer was told that there is none.
     pub fn force_writes(&mut self) {
-        self.force_writes = true;
+        self.force_writes = !lives(Mutant::CacheOverlooked);
     }
 
     /// Whether every write is forced to the medium.

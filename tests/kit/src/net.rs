@@ -109,6 +109,8 @@ struct Stream {
     acked_at: Instant,
     received_at: Instant,
     sent_at: Instant,
+    /// Somebody in the middle forgot it: nothing of it arrives any more, and neither end is told.
+    forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,8 @@ struct LinkState {
     config: LinkConfig,
     to_target_cut: bool,
     to_initiator_cut: bool,
+    /// Nothing arrives before.
+    clogged_until: Instant,
     /// When each direction has sent what it was given.
     busy_until: [Instant; 2],
 }
@@ -136,6 +140,7 @@ impl Network {
             config: *config,
             to_target_cut: false,
             to_initiator_cut: false,
+            clogged_until: Instant::default(),
             busy_until: [Instant::default(); 2],
         });
         Network {
@@ -190,6 +195,7 @@ impl Network {
             acked_at: now,
             received_at: now,
             sent_at: now,
+            forgotten: false,
         };
         self.streams.insert(conn, stream);
         self.push(now, conn, ToTarget, Arrival::Syn(portal));
@@ -282,6 +288,9 @@ impl Network {
         let Some(stream) = self.streams.get_mut(&conn) else {
             return;
         };
+        if stream.forgotten {
+            return;
+        }
         let link = &mut self.links[stream.link.0];
         let (low, high) = (link.config.latency_min, link.config.latency_max);
         let latency = self
@@ -294,8 +303,9 @@ impl Network {
             *busy = start + Duration::from_nanos(bytes.len() as u64 * 1_000_000_000 / bandwidth);
             due = due.max(*busy + Duration::from_nanos(latency));
         }
+        let clogged_until = link.clogged_until;
         let half = stream.half(direction);
-        half.last = half.last.max(due);
+        half.last = half.last.max(due).max(clogged_until);
         half.queue.push_back((half.last, arrival));
     }
 
@@ -337,6 +347,43 @@ impl Network {
                 half.last = half.last.max(now + latency);
             }
             stream.acknowledge(now);
+        }
+    }
+
+    /// A queue on the way fills up: what is on the way and what is sent from now arrives after `until`, in order.
+    pub fn clog(&mut self, link: Link, until: Instant) {
+        let state = &mut self.links[link.0];
+        state.clogged_until = state.clogged_until.max(until);
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|stream| stream.link == link)
+        {
+            for half in [&mut stream.to_target, &mut stream.to_initiator] {
+                for (due, _) in &mut half.queue {
+                    *due = (*due).max(until);
+                }
+                half.last = half.last.max(until);
+            }
+        }
+    }
+
+    /// Ends the wait of [`Network::clog`] for what is sent from now.
+    pub fn unclog(&mut self, link: Link) {
+        self.links[link.0].clogged_until = Instant::default();
+    }
+
+    /// Somebody in the middle forgets every connection of a link: its ends hear no more of each other, in silence. New
+    /// connections are none of these.
+    pub fn forget_link(&mut self, link: Link) {
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|stream| stream.link == link)
+        {
+            stream.forgotten = true;
+            stream.to_target.queue.clear();
+            stream.to_initiator.queue.clear();
         }
     }
 

@@ -17,6 +17,7 @@ mod kernel;
 mod kernel_log;
 mod runner;
 mod scenario;
+mod soak;
 mod unpacked;
 
 use crate::accel::Accel;
@@ -69,6 +70,15 @@ enum Verb {
         settings: bench::Settings,
         #[command(flatten)]
         which: Which,
+    },
+    /// The simulation over many seeds, on every core
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// Minutes after which no more are begun
+        #[arg(long)]
+        minutes: Option<u64>,
     },
     /// A guest with the target up and sanblk installed, and a shell in it
     Shell(Which),
@@ -144,6 +154,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
             }
             Ok(0)
         }
+        Verb::Soak { seeds, minutes } => soak::run(&lab, seeds, minutes),
         Verb::Shell(which) => shell(&lab, which.kernels()[0]),
         Verb::Image(which) => {
             for kernel in which.kernels() {
@@ -233,18 +244,25 @@ fn cargo(lab: &Lab) -> Command {
     cargo
 }
 
-/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them. Its output goes straight through.
+/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them, and the simulation with rules
+/// broken on purpose, which is built apart so that no other test runs on such code. Their output goes straight through.
 fn workspace_tests(lab: &Lab) -> Result<bool> {
     let tgtd = TGT.program(lab)?;
     let sanlock = SANLOCK.program(lab)?;
-    say("cargo test --workspace --locked");
-    let status = cargo(lab)
-        .args(["test", "--workspace", "--locked"])
-        .env("SANBLK_TGTD", tgtd)
-        .env("SANBLK_SANLOCK", sanlock)
-        .status()
-        .context("cannot start cargo")?;
-    Ok(status.success())
+    let mutants = "test --locked --package sanblk --features mutants --test sim mutants::";
+    for line in ["test --workspace --locked", mutants] {
+        say(format_args!("cargo {line}"));
+        let status = cargo(lab)
+            .args(line.split(' '))
+            .env("SANBLK_TGTD", &tgtd)
+            .env("SANBLK_SANLOCK", &sanlock)
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Builds the program under test; `SANBLK_LAB_BINARY` names one that is built already.

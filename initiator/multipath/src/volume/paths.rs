@@ -14,6 +14,7 @@ use super::ending::Life;
 use super::fencing::HANG_PAUSE;
 use super::overdue::ABORT_TIMEOUT;
 use super::{CloseHow, Link, Lost, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
+use crate::mutant::{Mutant, lives};
 use crate::operation::LONG_COMMAND_TIMEOUT;
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
@@ -91,7 +92,10 @@ impl Volume {
                 session_type: SessionType::Normal {
                     target_name: path.config.target_name.clone(),
                 },
-                isid: path.config.isid,
+                isid: match lives(Mutant::SameIsid) {
+                    true => self.paths[0].config.isid,
+                    false => path.config.isid,
+                },
                 offer: self.config.offer.clone(),
                 credentials,
                 entropy,
@@ -184,6 +188,17 @@ impl Volume {
         }
         self.set_phase(now, id, Phase::Closing { after });
         self.close_link(Link::Data(id), how);
+        if lives(Mutant::MovedBeforeTheLoss) {
+            self.move_orphans(id);
+        }
+    }
+
+    fn move_orphans(&mut self, id: PathId) {
+        if let Some(mut session) = self.path_mut(id).session.take() {
+            for orphan in session.drain_orphans() {
+                self.orphaned(id, orphan);
+            }
+        }
     }
 
     /// The session ended by itself.
@@ -281,11 +296,7 @@ impl Volume {
         }
         let contested = self.path_mut(id).contest.ended(now, ending);
         self.path_mut(id).fills.clear();
-        if let Some(mut session) = self.path_mut(id).session.take() {
-            for orphan in session.drain_orphans() {
-                self.orphaned(id, orphan);
-            }
-        }
+        self.move_orphans(id);
         self.session_silenced(now, id);
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),

@@ -10,6 +10,7 @@ use iscsi_client::time::Instant;
 
 use super::{CloseHow, Link, Note, PathId, Volume};
 use crate::identity::{Description, ProbeFailure, TaskSet};
+use crate::mutant::{Mutant, lives};
 use crate::path::check::{self, Check, Extent, Failed, access_of};
 use crate::path::{After, Examination, GROUPS_INTERVAL, Phase, STANDBY_INTERVAL, Sent};
 use crate::policy::AccessClass;
@@ -237,7 +238,9 @@ impl Volume {
         } else {
             attached.difference_or_size(&found.identity)
         };
-        if let Some(difference) = difference {
+        if let Some(difference) = difference
+            && !lives(Mutant::AnyIdentity)
+        {
             let why = difference.to_string();
             self.close_path(now, id, CloseHow::Abort, After::Refuse { why });
             return false;

@@ -3,7 +3,7 @@
 //! It is strict: whatever the initiator does against the RFC is recorded as a [`Violation`] and ends the
 //! connection, so that every test judges the initiator. It is wrong only on demand ([`Bug`]).
 //!
-//! - `config`: portals, limits, temperament
+//! - `config`: portals, limits, temperament; `flavour`: that of targets people own
 //! - `login`, `chap`, `negotiate`, `text`: up to full feature phase; `admission`: from there to a session
 //! - `session`: PDUs of full feature phase; `task`: the data phase of a command
 //! - `manage`: task management; `stream`: framing and digests; `bug`: wrong on demand
@@ -12,6 +12,7 @@ mod admission;
 mod bug;
 mod chap;
 mod config;
+mod flavour;
 mod login;
 mod manage;
 mod negotiate;
@@ -29,6 +30,7 @@ use iscsi_client::wire::{
 
 pub use bug::{BUGS, Bug};
 pub use config::{Chap, Digests, Limits, LoginFate, Ping, Portal, Reinstatement, TargetConfig};
+pub use flavour::{FLAVOURS, Flavour};
 pub use negotiate::Terms;
 
 use crate::disk::{Code, LogicalUnit, Nexus};
@@ -209,8 +211,9 @@ impl Target {
         }
     }
 
-    /// Disarms the faults of all units.
+    /// Disarms all bugs and the faults of all units.
     pub fn disarm(&mut self) {
+        self.bugs.clear();
         for unit in self.units.values_mut() {
             unit.heal();
         }
@@ -492,7 +495,8 @@ impl Target {
                 Phase::Login(_) => (8192, None),
                 Phase::Full(nexus) => {
                     let session = &self.sessions[nexus];
-                    if !session.held_by.is_empty() {
+                    let works = self.config.works_while_reading && session.is_executing();
+                    if works || !session.held_by.is_empty() {
                         return;
                     }
                     (
@@ -575,8 +579,10 @@ impl Target {
                 }
             }
         }
-        if matches!(twist, Twist::NoData) {
-            data = &[];
+        match twist {
+            Twist::Nothing => return,
+            Twist::NoData => data = &[],
+            _ => {}
         }
         let start = conn.output.len();
         stream::put(
