@@ -108,7 +108,7 @@ impl From<Digest> for DigestPreference {
     }
 }
 
-/// `round-robin` or `failover`.
+/// `late-binding`, `service-time`, `queue-length`, `round-robin` or `failover`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -116,6 +116,12 @@ pub enum Policy {
     RoundRobin,
     /// The first usable path in the order given.
     Failover,
+    /// The fewest commands outstanding.
+    QueueLength,
+    /// The least to carry for its rate.
+    ServiceTime,
+    /// The path that would finish first.
+    LateBinding,
 }
 
 impl From<Policy> for PolicyKind {
@@ -123,6 +129,9 @@ impl From<Policy> for PolicyKind {
         match policy {
             Policy::RoundRobin => PolicyKind::RoundRobin,
             Policy::Failover => PolicyKind::Failover,
+            Policy::QueueLength => PolicyKind::QueueLength,
+            Policy::ServiceTime => PolicyKind::ServiceTime,
+            Policy::LateBinding => PolicyKind::LateBinding,
         }
     }
 }
@@ -245,6 +254,9 @@ impl From<PolicyKind> for Policy {
         match policy {
             PolicyKind::RoundRobin => Policy::RoundRobin,
             PolicyKind::Failover => Policy::Failover,
+            PolicyKind::QueueLength => Policy::QueueLength,
+            PolicyKind::ServiceTime => Policy::ServiceTime,
+            PolicyKind::LateBinding => Policy::LateBinding,
         }
     }
 }
@@ -316,6 +328,22 @@ mod tests {
         let other = config.settings("iqn.2020-01.x:u");
         assert_eq!(other.no_path_retry, Some(NoPath::Seconds(60)));
         assert_eq!(other.data_digest, None);
+    }
+
+    #[test]
+    fn each_policy_has_its_name() {
+        for (name, kind) in [
+            ("round-robin", PolicyKind::RoundRobin),
+            ("failover", PolicyKind::Failover),
+            ("queue-length", PolicyKind::QueueLength),
+            ("service-time", PolicyKind::ServiceTime),
+            ("late-binding", PolicyKind::LateBinding),
+        ] {
+            let config = parse(&format!("policy = '{name}'\n")).unwrap();
+            let policy = config.defaults.policy.unwrap();
+            assert_eq!(PolicyKind::from(policy), kind, "{name}");
+            assert_eq!(Policy::from(kind), policy, "{name}");
+        }
     }
 
     #[test]

@@ -51,7 +51,11 @@ pub struct Arguments {
     #[arg(long, value_name = "none|crc32c", hide_possible_values = true)]
     data_digest: Option<Digest>,
     /// How a path is chosen [default: round-robin]
-    #[arg(long, value_name = "round-robin|failover", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "late-binding|service-time|queue-length|round-robin|failover",
+        hide_possible_values = true
+    )]
     policy: Option<Policy>,
     /// What requests do while no path works [default: queue]
     #[arg(long, value_name = "queue|fail|SECONDS")]

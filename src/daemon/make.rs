@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use iscsi_client::memory::BufferId;
 use multipath::contract::{LINKS_MAX, PATHS_MAX};
-use multipath::{NoPathRetry, PathConfig, PathState, PolicyKind, VolumeConfig};
+use multipath::{NoPathRetry, PathConfig, PathState, PolicyKind, SpareBuffers, VolumeConfig};
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep};
 use ublk_dev::{Device, DeviceQueue, Ring, Slots};
@@ -36,6 +36,11 @@ const NODE_LIMIT: Duration = Duration::from_secs(10);
 const LINK_LIMIT: Duration = Duration::from_secs(3);
 /// The volume's own small commands.
 const SCRATCH_LEN: u32 = 64 * 1024;
+/// Spare buffers of a queue: a bin per path, and so many second copies of reads at a time. A path that goes silent has
+/// a few dozen small reads or a dozen chunks under way.
+const SPARES: u16 = PATHS_MAX as u16 + 48;
+/// Length of a spare: the longest chunk.
+const SPARE_LEN: u32 = multipath::policy::chunk::CHUNK_MAX;
 
 /// A new volume.
 ///
@@ -236,6 +241,11 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             first_scratch: BufferId(depth),
             scratch_len: SCRATCH_LEN,
             io_len_max,
+            spares: SpareBuffers {
+                first: BufferId(depth + u16::from(links)),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: plan.initiator_name.clone(),
             credentials: plan.credentials.clone(),
             offer: plan.offer.clone(),
@@ -253,7 +263,8 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             seed: u64::from_ne_bytes(seed),
         },
         open: Box::new(move || {
-            let mut slots = Slots::new(depth, io_len_max, links, SCRATCH_LEN)?;
+            let mut slots =
+                Slots::with_spares(depth, io_len_max, links, SCRATCH_LEN, SPARES, SPARE_LEN)?;
             let ring = Ring::new(Some(queue), links, &mut slots)?;
             Ok((ring, slots))
         }),

@@ -14,7 +14,8 @@ use kit::target::{Limits, Ping, Portal, Reinstatement, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
-    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+    Description, Identity, LINKS_MAX, NoPathRetry, PathConfig, PolicyKind, SpareBuffers,
+    UnresolvedWrite, VolumeConfig,
 };
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
@@ -28,6 +29,21 @@ const RULES: [NoPathRetry; 4] = [
 ];
 
 /// Longest pause between two requests in microseconds.
+/// A bin per path and a few for second copies of reads: few enough to run out.
+pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
+/// Length of a spare.
+const SPARE_LEN: u32 = 128 << 10;
+/// The default most often.
+const POLICIES: [PolicyKind; 8] = [
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::RoundRobin,
+    PolicyKind::Failover,
+    PolicyKind::QueueLength,
+    PolicyKind::ServiceTime,
+];
 const THINK_US: u64 = 40_000;
 /// The same where links stay away for minutes.
 const THINK_LONG_US: u64 = 2_000_000;
@@ -142,7 +158,7 @@ impl Plan {
             depth: prng.between(2, 24) as u16,
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
-            policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
+            policy: prng.pick(&POLICIES),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
@@ -461,6 +477,11 @@ impl Plan {
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
             io_len_max: IO_LEN_MAX,
+            spares: SpareBuffers {
+                first: BufferId(self.depth + LINKS_MAX as u16),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: "iqn.2026-01.test:host".into(),
             credentials: None,
             offer: Offer {

@@ -99,8 +99,9 @@ impl Ledger {
             nexus,
             hideout: Hideout::Kernel,
         };
-        // An earlier session of this nexus may have left the same copy, where a login alone is no proof: what is known
-        // least about counts for both.
+        // The parts of a request do not overlap, and each has one task at a time. Yet where a login alone is no proof, the
+        // path carries IO again while its older session is waited out, and may leave the same copy a second time: what
+        // is known least about counts for both.
         let same = |old: &&mut Copy| {
             (old.owner, old.nexus, old.extent) == (copy.owner, copy.nexus, copy.extent)
         };

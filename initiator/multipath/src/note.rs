@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{FenceKind, PathId, PathState};
+use crate::contract::{Dead, FenceKind, PathId, PathState};
 
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
@@ -21,6 +21,13 @@ pub enum Note {
         path: PathId,
         /// Its new state.
         state: PathState,
+    },
+    /// A silent path was given up.
+    Dead {
+        /// Which path.
+        path: PathId,
+        /// By what evidence, with the measured silence.
+        dead: Dead,
     },
     /// The target moved a path for good; the configuration should follow.
     MovedPermanently {
@@ -98,6 +105,11 @@ pub enum Note {
         /// Path it was sent on.
         path: PathId,
     },
+    /// Too many of a path's last commands failed by its own fault: other paths go before it for a while.
+    TooManyErrors {
+        /// Which path.
+        path: PathId,
+    },
     /// Requests were failed because no path works.
     NoPath {
         /// How many.
@@ -122,6 +134,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::PathState { path, state } => write!(f, "{}: {state}", name(*path)),
+            Note::Dead { path, dead } => write!(f, "{}: given up: {dead}", name(*path)),
             Note::MovedPermanently { path, address } => write!(
                 f,
                 "{}: the target moved to {address} for good; attach by that portal next time",
@@ -193,6 +206,11 @@ impl fmt::Display for Note {
             Note::CommandTimeout { path } => write!(
                 f,
                 "{}: a command was not answered in time and is being aborted",
+                name(*path)
+            ),
+            Note::TooManyErrors { path } => write!(
+                f,
+                "{}: too many of its last commands failed; other paths go before it for a while",
                 name(*path)
             ),
             Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),

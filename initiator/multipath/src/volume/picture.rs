@@ -44,6 +44,7 @@ impl Volume {
             bytes_written: path.tallies.bytes_written,
             losses: path.tallies.losses,
             round_trip_ns: path.tallies.round_trip_ns,
+            suspect_since: path.silence.suspect_since(),
             fence: self.fence_sentence(id),
             fence_kind: self.fence_kind(id),
             hold: self.fence_terms().hold(),

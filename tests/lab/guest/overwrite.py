@@ -1,0 +1,64 @@
+"""The application of the ghost-write scenarios: `overwrite.py DISK CONTROL LABEL BLOCK...`.
+
+For every 4 KiB BLOCK at once: writes `PARK-LABEL-BLOCK`, and as soon as that is answered `NEWER-LABEL-BLOCK` over it.
+Files in CONTROL: answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
+check LABEL BLOCK...` reads every block and fails unless it holds the newer text.
+"""
+
+import mmap
+import os
+import sys
+import threading
+import time
+
+SIZE = 4096
+disk, control, label = sys.argv[1:4]
+blocks = [int(block) for block in sys.argv[4:]]
+fd = os.open(disk, os.O_RDWR | os.O_DIRECT)
+start = time.monotonic()
+failed = []
+
+
+def text(word, block):
+    return f"{word}-{label}-{block}".encode()
+
+
+def write(word, block):
+    page = mmap.mmap(-1, SIZE)
+    page.write(text(word, block))
+    os.pwritev(fd, [page], block * SIZE)
+
+
+def touch(name):
+    open(os.path.join(control, name), "w").close()
+
+
+def overwrite(block):
+    try:
+        write("PARK", block)
+        answered = time.monotonic()
+        touch("answered")
+        write("NEWER", block)
+        done = time.monotonic()
+        print(f"   block {block}: old write answered after {answered - start:.2f} s, newer after {done - answered:.2f} s more", flush=True)
+    except OSError as error:
+        print(f"   block {block}: {error}", flush=True)
+        failed.append(block)
+
+
+if control == "check":
+    page = mmap.mmap(-1, SIZE)
+    for block in blocks:
+        os.preadv(fd, [page], block * SIZE)
+        found = page[:64].rstrip(b"\0").decode("ascii", "replace")
+        if found != text("NEWER", block).decode():
+            print(f"   block {block} holds {found!r}")
+            failed.append(block)
+else:
+    threads = [threading.Thread(target=overwrite, args=(block,)) for block in blocks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    touch("overwritten")
+sys.exit(bool(failed))
