@@ -211,7 +211,7 @@ impl Plan {
     fn with_outages(self, prng: &mut Prng) -> Plan {
         let duration = Duration::from_secs(prng.between(400, 1_000));
         let paths = prng.between(2, 3) as usize;
-        let one_group = prng.percent(30);
+        let one_group = prng.percent(25);
         Plan {
             paths,
             groups: (0..paths)
@@ -237,7 +237,7 @@ impl Plan {
             bursts: 70,
             recovery: RECOVERY_LONG,
             park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
-            allow_lun_reset: prng.percent(40),
+            allow_lun_reset: prng.percent(50),
             ..self
         }
     }
@@ -506,20 +506,26 @@ impl Plan {
         if prng.percent(70) {
             world.schedule(at, Incident::Inject(LUN_0, injection));
         }
-        let soon = at + Duration::from_millis(prng.between(1, 3_000));
-        if prng.percent(50) {
-            let unread = Duration::from_millis(prng.between(1_000, 119_000));
-            world.schedule(at, Incident::StopReading(link.0, unread));
+        // Before the silence is noticed, and after more than one write.
+        let soon = at + Duration::from_millis(prng.between(1_000, 4_500));
+        let unread = prng.percent(60);
+        if unread {
+            let time = Duration::from_millis(prng.between(1_000, 119_000));
+            world.schedule(at, Incident::StopReading(link.0, time));
         }
         let directions: &[Direction] = prng.pick(&[
             &[Direction::ToTarget],
-            &[Direction::ToInitiator],
             &[Direction::ToTarget, Direction::ToInitiator],
+            &[Direction::ToInitiator],
         ]);
         for direction in directions {
             world.schedule(soon, Incident::Cut(link, *direction));
         }
-        let later = soon + Duration::from_millis(prng.between(1_000, 700_000));
+        if unread {
+            // A reset that arrives would empty the receive buffer.
+            world.schedule(soon, Incident::Cut(link, Direction::ToTarget));
+        }
+        let later = soon + Duration::from_millis(prng.between(1_000, 450_000));
         world.schedule(later, Incident::Heal(link));
     }
 
