@@ -189,7 +189,9 @@ impl Host {
             self.turn();
             self.obey();
             self.fire_timers();
-            let mut wake = end;
+            // A volume that is over has no timer of its own to be attached again by.
+            let is_over = self.ends_by.is_some() && self.volume.is_shut_down();
+            let mut wake = if is_over { self.world.now() } else { end };
             if let Some((at, _)) = self.orders.front()
                 && self.ends_by.is_none()
             {
@@ -252,7 +254,10 @@ impl Host {
             Until::Up => self.volume.status().paths.iter().any(up),
             Until::Quiet => {
                 let status = self.volume.status();
-                self.open.is_empty() && status.paths.iter().all(up) && status.unresolved.is_empty()
+                self.open.is_empty()
+                    && self.ends_by.is_none()
+                    && status.paths.iter().all(up)
+                    && status.unresolved.is_empty()
             }
         }
     }

@@ -53,15 +53,15 @@ fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
     assert_eq!(
         host.unanswered(),
         0,
-        "everything completes in peace: {status:#?} {trace:#?}"
+        "everything completes in peace: {status:?} {trace:?}"
     );
     assert_eq!((status.in_flight, status.held, status.waiting), (0, 0, 0));
-    assert_eq!(status.unresolved, [], "{trace:#?}");
+    assert_eq!(status.unresolved, [], "{status:?} {trace:?}");
     assert!(
         status.paths.iter().all(|path| path.state == PathState::Up),
-        "{status:#?} {trace:#?}"
+        "{status:?} {trace:?}"
     );
-    assert_eq!(host.world.target.violations(), [], "{trace:#?}");
+    assert_eq!(host.world.target.violations(), [], "{trace:?}");
     host
 }
 
