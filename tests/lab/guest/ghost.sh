@@ -20,7 +20,7 @@ park_up() {
     mkdir -p $CTL
     python3 /host/park.py $PARKING 64 $CTL &
     PARK=$!
-    within 10 sh -c "[ \$(blockdev --getsize64 $PARKING) = 67108864 ]"
+    within 60 sh -c "[ \$(blockdev --getsize64 $PARKING) = 67108864 ]"
 }
 park_down() {
     kill -KILL $PARK
@@ -54,7 +54,7 @@ ghost_parked() {
     _fault=${2:-both}
     BLOCKS=$((1000 + GHOSTS))
     ghost_app "$DEV" $BLOCKS
-    within 20 test -e $CTL/parked
+    within 60 test -e $CTL/parked
     VLAN=$(vlan_of_the_write)
     [ -n "$VLAN" ] || fail "the parked write is on no path"
     if [ "$_fault" = down ]; then link_cut "$VLAN"; else link_drop "$VLAN" "$_fault"; fi
@@ -70,7 +70,7 @@ ghost_released() {
     done
     say "the park ends $(($(ms) - CUT)) ms after the cut; the old write is $([ -e $CTL/answered ] && echo answered || echo held back)"
     touch $CTL/release
-    within 10 test -e $CTL/released
+    within 60 test -e $CTL/released
 }
 
 # ghost_heal: the silent path can speak again.
@@ -93,7 +93,7 @@ ghost_over() {
 ghost_survived() {
     python3 /host/overwrite.py "$DEV" check $GHOSTS $BLOCKS || { context; fail "a newer write is LOST"; }
     say "the newer write survived"
-    within 30 all_resolved
+    within 60 all_resolved
 }
 all_resolved() { [ "$(field '.unresolved + .held')" = 0 ]; }
 
@@ -101,7 +101,7 @@ all_resolved() { [ "$(field '.unresolved + .held')" = 0 ]; }
 # login is the proof.
 ghost_own_return() {
     ghost_parked "$1"
-    within 30 paths_up 1
+    within 60 paths_up 1
     sanblk status
     ghost_heal
     ghost_released
@@ -119,9 +119,9 @@ ghost_send_queue() {
     VLAN=5
     link_drop 5 out
     ghost_app "$DEV" "$BLOCKS"
-    within 20 eval '[ "$(bytes_unsent)" -gt 4096 ]'
+    within 60 eval '[ "$(bytes_unsent)" -gt 4096 ]'
     say "bytes in the send queue of VLAN 5: $(bytes_unsent)"
-    [ "$2" != returns ] || { within 30 paths_up 1 && ghost_heal; }
+    [ "$2" != returns ] || { within 60 paths_up 1 && ghost_heal; }
     ghost_over 120
     [ "$2" = returns ] || ghost_heal
     # Nothing of the old connection is left that could be sent again.
@@ -149,7 +149,7 @@ scripted_up() {
     mkdir -p $CTL
     ip netns exec tgt python3 /host/scripted.py $CTL "$@" &
     SCRIPTED=$!
-    within 10 sh -c '[ "$(ip netns exec tgt ss -Hltn "sport = :3260" | wc -l)" = 2 ]'
+    within 60 sh -c '[ "$(ip netns exec tgt ss -Hltn "sport = :3260" | wc -l)" = 2 ]'
 }
 scripted_down() {
     kill -KILL $SCRIPTED
