@@ -11,6 +11,7 @@ mod apt;
 mod bench;
 mod cache;
 mod command;
+mod cuts;
 mod guest;
 mod image;
 mod kernel;
@@ -77,6 +78,17 @@ enum Verb {
         rate: String,
         /// fio's seed
         #[arg(long, default_value_t = 20_260_101)]
+        seed: u64,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Random cuts and returns of both links under verified IO; writes tests/lab/logs/
+    Cuts {
+        /// How many, on LIO fileio and again on iblock
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+        /// Of all that is random
+        #[arg(long, default_value_t = 1)]
         seed: u64,
         #[command(flatten)]
         which: Which,
@@ -164,6 +176,19 @@ fn dispatch(verb: Verb) -> Result<i32> {
                 let image = image::build(&lab, *kernel)?;
                 let accel = accel::choose(&lab, &image)?;
                 bench::run(&lab, &image, accel, &sanblk, &settings)?;
+            }
+            Ok(0)
+        }
+        Verb::Cuts { count, seed, which } => {
+            let sanblk = sanblk(&lab)?;
+            let settings = cuts::Settings { count, seed };
+            for kernel in which.kernels() {
+                let image = image::build(&lab, *kernel)?;
+                let accel = accel::choose(&lab, &image)?;
+                let status = cuts::run(&lab, &image, accel, &sanblk, settings)?;
+                if status != 0 {
+                    return Ok(status);
+                }
             }
             Ok(0)
         }

@@ -9,9 +9,10 @@ for backstore in fileio iblock; do
     target_up backstore=$backstore size=1G
     attached
     say "== $backstore"
-    # A small area, so that every block is overwritten again within a second or two: a write that executes late meets a
-    # newer one. fio stamps each with its place, a sequence number and a checksum.
-    verify_start "$DEV" 100000 --size=4M --iodepth=8 --verify=crc32c --verify_write_sequence=1 --randseed=$SEED
+    # Paced, for the emulated cores are for the cuts, and on a small area, so that every block is overwritten again
+    # within a second or two: a write that executes late meets a newer one. fio stamps each block with its place, a
+    # sequence number and a checksum.
+    verify_start "$DEV" 100000 --size=1M --iodepth=8 --rate_iops=200 --verify_write_sequence=1 --randseed=$SEED
     io_runs 60
     python3 /host/cuts.py "$DEV" $CUTS $SEED $backstore || { context; fail "cuts on $backstore"; }
     kill -INT $VERIFY
