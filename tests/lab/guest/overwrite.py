@@ -1,7 +1,7 @@
 """The application of the ghost-write scenarios: `overwrite.py DISK CONTROL LABEL BLOCK...`.
 
 For every 4 KiB BLOCK at once: writes `PARK-LABEL-BLOCK`, and as soon as that is answered `NEWER-LABEL-BLOCK` over it.
-Files in CONTROL: answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
+Files in CONTROL: ready (made), go (waited for), answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
 check LABEL BLOCK...` reads every block and fails unless it holds the newer text.
 """
 
@@ -15,7 +15,6 @@ SIZE = 4096
 disk, control, label = sys.argv[1:4]
 blocks = [int(block) for block in sys.argv[4:]]
 fd = os.open(disk, os.O_RDWR | os.O_DIRECT)
-start = time.monotonic()
 failed = []
 
 
@@ -35,6 +34,7 @@ def touch(name):
 
 def overwrite(block):
     try:
+        start = time.monotonic()
         write("PARK", block)
         answered = time.monotonic()
         touch("answered")
@@ -56,6 +56,9 @@ if control == "check":
             failed.append(block)
 else:
     threads = [threading.Thread(target=overwrite, args=(block,)) for block in blocks]
+    touch("ready")
+    while not os.path.exists(os.path.join(control, "go")):
+        time.sleep(0.002)
     for thread in threads:
         thread.start()
     for thread in threads:
