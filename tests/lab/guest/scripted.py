@@ -81,7 +81,7 @@ class Disk:
 
     def execute(self, offset, data):
         self.medium[offset : offset + len(data)] = data
-        if data[:4] in (b"PARK", b"NEWE"):
+        if data[:4] in (b"PARK", b"OLD-", b"NEWE"):
             with open(path("journal"), "a") as journal:
                 journal.write(f"{uptime()} {offset} {bytes(data[:16]).rstrip(b"\0").decode('ascii', 'replace')}\n")
 
