@@ -79,6 +79,8 @@ pub struct VolumeReport {
     pub waiting: u32,
     /// Writes whose answer waits for the proof that an earlier copy is dead.
     pub held: u32,
+    /// Fences that were made.
+    pub fences: FencesReport,
     /// Unresolved writes.
     pub unresolved: u64,
     /// Acknowledged writes that the target lost later; how often it said so.
@@ -150,8 +152,39 @@ pub struct PathReport {
     pub bytes_written: u64,
     /// Times it was lost after it was up.
     pub losses: u64,
-    /// How its dead session would be fenced.
+    /// How its dead session would be fenced: a sentence.
     pub fence: String,
+    /// The same as a word.
+    pub fence_kind: FenceWord,
+    /// Seconds of the timed hold, from the loss of its session on.
+    pub fence_hold_seconds: u64,
+    /// Fences of its dead sessions.
+    pub fences: FencesReport,
+}
+
+/// What would prove that a path's dead session is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FenceWord {
+    /// It never carried IO.
+    NotNeeded,
+    /// A login with its ISID through another portal of its portal group.
+    Reinstatement,
+    /// Its own return, or waiting.
+    TimedHold,
+    /// Its own return: there is no other path.
+    OwnReturn,
+}
+
+/// Fences, from the loss of the session to the proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FencesReport {
+    /// How many.
+    pub done: u64,
+    /// Milliseconds that the last took.
+    pub last_ms: Option<u64>,
+    /// Milliseconds that the longest took.
+    pub longest_ms: Option<u64>,
 }
 
 /// Terms of a session.

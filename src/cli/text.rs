@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::report::{
-    AttachReport, DiscoverReport, Health, PathReport, PathWord, StatusReport, VolumeReport,
+    AttachReport, DiscoverReport, FenceWord, Health, PathReport, PathWord, StatusReport,
+    VolumeReport,
 };
 
 /// Widest line.
@@ -121,14 +122,7 @@ fn volume(volume: &VolumeReport) -> String {
         if volume.read_only { "  read-only" } else { "" },
     );
     text.push_str(&paths_text(volume));
-    if let Some(fence) = volume
-        .paths
-        .iter()
-        .map(|path| &path.fence)
-        .find(|text| !text.is_empty())
-    {
-        wrapped(&mut text, "  ", &format!("fence: {fence}"));
-    }
+    fences(&mut text, volume);
     let waiting = match volume.waiting {
         0 => String::new(),
         n => format!("; {} wait for a path", count(n as usize, "request")),
@@ -156,6 +150,42 @@ fn volume(volume: &VolumeReport) -> String {
     }
     notes(&mut text, &volume.notes);
     text
+}
+
+/// How lost paths would be fenced: one line where it is the same for all, else one per way.
+fn fences(text: &mut String, volume: &VolumeReport) {
+    let paths = || {
+        let needed = |path: &&PathReport| path.fence_kind != FenceWord::NotNeeded;
+        volume.paths.iter().filter(needed)
+    };
+    let mut kinds: Vec<FenceWord> = Vec::new();
+    for path in paths() {
+        if !kinds.contains(&path.fence_kind) {
+            kinds.push(path.fence_kind);
+        }
+    }
+    for kind in &kinds {
+        let mut same = paths().filter(|path| path.fence_kind == *kind);
+        let Some(first) = same.next() else { continue };
+        let whose = match kinds.len() {
+            1 => String::new(),
+            _ => {
+                let others = same.map(|path| format!(", {}", path.portal));
+                format!(" of {}{}", first.portal, others.collect::<String>())
+            }
+        };
+        wrapped(text, "  ", &format!("fence{whose}: {}", first.fence));
+    }
+    let fences = &volume.fences;
+    if let (true, Some(last), Some(longest)) = (fences.done > 0, fences.last_ms, fences.longest_ms)
+    {
+        let times = count(fences.done as usize, "time");
+        wrapped(
+            text,
+            "  ",
+            &format!("fenced {times}: last in {last} ms, longest in {longest} ms"),
+        );
+    }
 }
 
 /// The word that serde writes for a unit variant.

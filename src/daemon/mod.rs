@@ -69,8 +69,11 @@ pub struct Daemon {
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
     /// ISIDs of all paths.
     isids: RefCell<Vec<Isid>>,
-    /// Held while volumes come and go.
+    /// Held while volumes come and go. Never across a login: one that ends a session may hang as long as the target's
+    /// backend does, and other volumes must not wait for that.
     changes: tokio::sync::Mutex<()>,
+    /// By WWID, LUNs that are being attached: a second attach of the same LUN waits for the first.
+    attaching: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Runs the daemon to its end.
@@ -137,6 +140,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         volumes: RefCell::default(),
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
+        attaching: RefCell::default(),
     });
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, Rc::clone(&daemon).serve());
@@ -282,6 +286,14 @@ impl Daemon {
                 return;
             }
         }
+    }
+
+    /// What an attach of this LUN holds from its first change to its end.
+    fn turn_of(&self, wwid: &str) -> Rc<tokio::sync::Mutex<()>> {
+        let mut turns = self.attaching.borrow_mut();
+        // Turns that nobody waits for are forgotten.
+        turns.retain(|_, turn| Rc::strong_count(turn) > 1);
+        Rc::clone(turns.entry(wwid.to_owned()).or_default())
     }
 
     fn forget_isids(&self, paths: &[PathConfig]) {

@@ -40,6 +40,8 @@ pub enum Mail {
     SetNoPathRetry(NoPathRetry),
     /// How to choose a path.
     SetPolicy(PolicyKind),
+    /// LOGICAL UNIT RESET may be a part of a fence.
+    AllowLunReset,
     /// Try every path that is down now.
     RetryNow,
     /// A picture.
@@ -201,6 +203,7 @@ fn obey(turn: &mut Turn, order: Mail) {
         Mail::RestoreUnresolved(writes) => turn.volume().restore_unresolved(&writes),
         Mail::SetNoPathRetry(rule) => turn.volume().set_no_path_retry(now, rule),
         Mail::SetPolicy(policy) => turn.volume().set_policy(policy),
+        Mail::AllowLunReset => turn.volume().set_lun_reset(now, true),
         Mail::RetryNow => turn.volume().retry_now(now),
         Mail::ShutDown { patience } => turn.volume().shut_down(now, patience),
     }

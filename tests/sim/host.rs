@@ -18,12 +18,12 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume,
+    CloseHow, FenceKind, IoError, LinkId, Lost, NoPathRetry, Note, Operation, Output, PathState,
+    PathStatus, Request, Tag, TcpProgress, Volume,
 };
 
 use crate::orders::attach;
-use crate::plan::{self, Order, Plan};
+use crate::plan::{Order, Plan};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -45,8 +45,12 @@ pub(crate) struct Slot {
     connected: bool,
     /// A send under way: its bytes are read when it is done.
     pub(crate) sending: Option<Sending>,
-    /// Where a receive was armed.
+    /// Where a receive is armed.
     armed: Want,
+    /// It has just ended: the next turn arms another.
+    idle: bool,
+    /// It is being taken back, until then.
+    rearm: Option<Instant>,
     /// The connection is over; the volume hears of it then.
     pub(crate) over: Option<Instant>,
 }
@@ -71,7 +75,7 @@ pub enum Until {
     Up,
     /// Never; requests are made.
     TheEnd,
-    /// When all requests are answered and all paths up; no new ones are made.
+    /// When all requests are answered, all paths up and all sessions fenced; no new requests are made.
     Quiet,
 }
 
@@ -98,6 +102,9 @@ pub struct Host {
     pub succeeded: u64,
     pub failed: BTreeMap<&'static str, u64>,
     pub fence_logins: u64,
+    /// Dead sessions that time alone, and that a reset of the unit fenced.
+    pub holds: u64,
+    pub resets: u64,
 }
 
 impl Host {
@@ -106,8 +113,9 @@ impl Host {
         let mut prng = Prng::new(plan.seed.rotate_left(17));
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
-        // Tags first, then one scratch buffer per link, all of the larger length.
-        let buffers = usize::from(plan.depth) + multipath_links();
+        // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
+        let buffers =
+            usize::from(plan.depth) + multipath_links() + usize::from(crate::plan::SPARES);
         let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
@@ -130,6 +138,8 @@ impl Host {
             succeeded: 0,
             failed: BTreeMap::new(),
             fence_logins: 0,
+            holds: 0,
+            resets: 0,
         }
     }
 
@@ -150,10 +160,12 @@ impl Host {
             {
                 wake = wake.min(*at);
             }
+            wake = wake.min(self.ends_by.unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
+                let sent = slot.sending.as_ref().map(|sending| sending.done);
                 slot.over
-                    .or_else(|| slot.sending.as_ref().map(|sending| sending.done))
+                    .or_else(|| sent.into_iter().chain(slot.rearm).min())
             });
             for due in dues.chain(self.volume.poll_timeout()) {
                 wake = wake.min(due);
@@ -203,7 +215,10 @@ impl Host {
         match until {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
-            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+            Until::Quiet => {
+                let status = self.volume.status();
+                self.open.is_empty() && status.paths.iter().all(up) && status.unresolved.is_empty()
+            }
         }
     }
 
@@ -226,6 +241,7 @@ impl Host {
     fn fire_timers(&mut self) {
         let now = self.world.now();
         for _ in 0..TIMER_ROUNDS_MAX {
+            self.report_progress(now);
             self.volume.handle_timeout(now);
             self.turn();
             if self.volume.poll_timeout().is_none_or(|at| at > now) {
@@ -239,6 +255,29 @@ impl Host {
         );
     }
 
+    /// TCP statistics of the connections whose are wanted.
+    fn report_progress(&mut self, now: Instant) {
+        for (link, slot) in &self.slots {
+            if self.volume.wants_progress(now, *link)
+                && slot.connected
+                && slot.over.is_none()
+                && let Some(progress) = self.world.net.progress(now, slot.conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    since_sent: progress.since_sent,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, *link, progress);
+            }
+        }
+    }
+
     /// One turn of the runtime.
     fn turn(&mut self) {
         let now = self.world.now();
@@ -246,6 +285,7 @@ impl Host {
         while again {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
+            again |= self.take_back(now);
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -253,8 +293,9 @@ impl Host {
             again |= self.start_sends(now);
         }
         for (link, slot) in &mut self.slots {
-            if slot.over.is_none() {
+            if slot.over.is_none() && slot.idle {
                 slot.armed = self.volume.want(*link);
+                slot.idle = false;
             }
         }
     }
@@ -278,9 +319,25 @@ impl Host {
             {
                 self.memory.write(buffer, offset, len).fill(0x66);
             }
-            self.volume.lost(now, *link, "connection lost");
+            self.volume.lost(now, *link, Lost::Reset);
         }
         !ended.is_empty()
+    }
+
+    /// Ends the receives that were to be taken back by now.
+    fn take_back(&mut self, now: Instant) -> bool {
+        let due: Vec<LinkId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.over.is_none() && slot.rearm.is_some_and(|at| at <= now))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in &due {
+            let slot = self.slots.get_mut(link).expect("it was there");
+            (slot.rearm, slot.idle) = (None, true);
+            self.volume.rearmed(now, *link);
+        }
+        !due.is_empty()
     }
 
     fn finish_sends(&mut self, now: Instant) -> bool {
@@ -320,6 +377,7 @@ impl Host {
     }
 
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
+        self.slots.get_mut(&link).expect("it lives").idle = true;
         while !bytes.is_empty() {
             match self.volume.want(link) {
                 Want::Payload {
@@ -363,6 +421,8 @@ impl Host {
                     connected: false,
                     sending: None,
                     armed: Want::Nothing,
+                    idle: true,
+                    rearm: None,
                     over: None,
                 };
                 self.slots.insert(link, slot);
@@ -388,6 +448,27 @@ impl Host {
                 self.end_link(link, now);
             }
             Output::Complete { tag, result } => self.complete(tag, result),
+            Output::Publish {
+                spare,
+                tag,
+                offset,
+                len,
+            } => {
+                let bytes = self.memory.read(spare, 0, len).to_vec();
+                let place = self.memory.write(BufferId(tag.0), offset, len);
+                place.copy_from_slice(&bytes);
+            }
+            Output::Rearm { link } => {
+                let delay = Duration::from_micros(self.prng.below(2000));
+                if let Some(slot) = self.slots.get_mut(&link) {
+                    slot.rearm.get_or_insert(now + delay);
+                }
+            }
+            Output::Note(Note::Fenced { by, .. }) => match by {
+                FenceKind::TimedHold => self.holds += 1,
+                FenceKind::LunReset => self.resets += 1,
+                _ => {}
+            },
             Output::Note(_) => {}
         }
     }
@@ -396,6 +477,13 @@ impl Host {
         let Some(open) = self.open.remove(&tag) else {
             panic!("{tag:?} is answered and was not asked, or twice");
         };
+        for (link, slot) in &self.slots {
+            let into_it = matches!(slot.armed, Want::Payload { buffer, .. } if buffer.0 == tag.0);
+            assert!(
+                slot.idle || !into_it,
+                "{tag:?} is answered while a receive of {link:?} may write into it"
+            );
+        }
         let outcome = match result {
             Ok(()) => {
                 self.succeeded += 1;
@@ -439,8 +527,12 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            self.next_request =
-                self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
+            let at_once = self.plan.bursts > 0 && self.prng.percent(self.plan.bursts);
+            let think = match at_once {
+                true => 0,
+                false => self.prng.below(self.plan.think_us),
+            };
+            self.next_request = self.next_request.max(now) + Duration::from_micros(think);
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,

@@ -18,16 +18,13 @@ use kit::prng::{Replay, seeds};
 use multipath::PathState;
 use plan::{Plan, Trouble};
 
-/// How long the volume may take to recover after the last fault.
-const RECOVERY: Duration = Duration::from_secs(120);
-
 fn run(seed: u64, trouble: Trouble) -> Host {
     let plan = Plan::draw(seed, trouble);
     let _replay = Replay(seed, format!("{plan:#?}"));
-    let duration = plan.duration;
+    let (duration, recovery) = (plan.duration, plan.recovery);
     let mut host = Host::new(plan);
     // As the daemon does: the device starts when its first path is up.
-    let end = host.world.now() + RECOVERY;
+    let end = host.world.now() + recovery;
     host.run(end, Until::Up);
     host.begin_trouble();
     let end = host.world.now() + duration;
@@ -39,7 +36,7 @@ fn run(seed: u64, trouble: Trouble) -> Host {
         // A path that met another disk waits for the operator.
         host.volume.retry_now(host.world.now());
     }
-    let end = host.world.now() + RECOVERY;
+    let end = host.world.now() + recovery;
     host.run(end, Until::Quiet);
     if host.world.unit().config().write_cache {
         host.prove_writes_are_forced(Duration::from_secs(1));
@@ -93,4 +90,18 @@ fn everything_goes_wrong() {
     for seed in seeds(100) {
         run(seed, Trouble::Everything);
     }
+}
+
+#[test]
+fn links_stay_away_longer_than_any_hold() {
+    let (mut holds, mut resets) = (0, 0);
+    for seed in seeds(40) {
+        let host = run(seed, Trouble::Outages);
+        holds += host.holds;
+        resets += host.resets;
+    }
+    assert!(
+        (holds > 0 && resets > 0) || std::env::var("SANBLK_SEED").is_ok(),
+        "{holds} holds and {resets} resets ended a session"
+    );
 }

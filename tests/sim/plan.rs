@@ -10,11 +10,12 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
+use kit::target::{Limits, Ping, Portal, Reinstatement, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
-use multipath::identity::UnmapLimits;
+use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
-    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+    Description, Identity, LINKS_MAX, NoPathRetry, PathConfig, PolicyKind, SpareBuffers,
+    UnresolvedWrite, VolumeConfig,
 };
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
@@ -28,7 +29,36 @@ const RULES: [NoPathRetry; 4] = [
 ];
 
 /// Longest pause between two requests in microseconds.
-pub const THINK_US: u64 = 40_000;
+/// A bin per path and a few for second copies of reads: few enough to run out.
+pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
+/// Length of a spare.
+const SPARE_LEN: u32 = 128 << 10;
+/// The default most often.
+const POLICIES: [PolicyKind; 8] = [
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::RoundRobin,
+    PolicyKind::Failover,
+    PolicyKind::QueueLength,
+    PolicyKind::ServiceTime,
+];
+const THINK_US: u64 = 40_000;
+/// The same where links stay away for minutes.
+const THINK_LONG_US: u64 = 2_000_000;
+/// How long the volume may take to recover after the last fault.
+const RECOVERY: Duration = Duration::from_secs(120);
+/// The same where the backend must be waited out after a login that hung.
+const RECOVERY_LONG: Duration = Duration::from_secs(600);
+/// What the timed hold assumes of a target, less a margin for the way there: its patience with a silent peer is that
+/// of the slowest LIO, and its backend ends a command in time.
+const PING: Ping = Ping {
+    idle: Duration::from_secs(60),
+    patience: Duration::from_secs(60),
+    tag_zero: false,
+};
+const PARK_MAX_MS: u64 = 178_000;
 
 /// Which trouble a run may meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +71,8 @@ pub enum Trouble {
     Backend,
     /// All that, and the target restarts.
     Everything,
+    /// Links stay away longer than any timed hold, and writes hide wherever they can for as long as it allows.
+    Outages,
 }
 
 /// What happens to the volume from above.
@@ -81,6 +113,15 @@ pub struct Plan {
     pub orders: Vec<(Duration, Order)>,
     /// How long trouble lasts.
     pub duration: Duration,
+    /// Longest pause between two requests in microseconds.
+    pub think_us: u64,
+    /// Percentage of requests that follow the one before at once.
+    pub bursts: u64,
+    /// How long the volume may take to recover after it.
+    pub recovery: Duration,
+    /// Without a path that is waited for: what is parked, is parked for at most so long.
+    pub park_max: Option<Duration>,
+    pub allow_lun_reset: bool,
 }
 
 impl Plan {
@@ -94,7 +135,7 @@ impl Plan {
         ]);
         let duration = Duration::from_millis(prng.between(2_000, 15_000));
         let orders = Plan::draw_orders(&mut prng, trouble, duration);
-        Plan {
+        let plan = Plan {
             seed,
             trouble,
             paths: prng.between(1, 3) as usize,
@@ -117,7 +158,7 @@ impl Plan {
             depth: prng.between(2, 24) as u16,
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
-            policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
+            policy: prng.pick(&POLICIES),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
@@ -126,6 +167,45 @@ impl Plan {
             },
             orders,
             duration,
+            think_us: THINK_US,
+            bursts: 0,
+            recovery: RECOVERY,
+            park_max: None,
+            allow_lun_reset: false,
+        };
+        match trouble {
+            Trouble::Outages => plan.with_outages(&mut prng),
+            _ => plan,
+        }
+    }
+
+    /// Minutes instead of seconds, and targets on which a login alone proves nothing.
+    fn with_outages(self, prng: &mut Prng) -> Plan {
+        let duration = Duration::from_secs(prng.between(400, 1_000));
+        Plan {
+            paths: prng.between(2, 3) as usize,
+            one_group: prng.percent(30),
+            task_set_per_nexus: prng.percent(50),
+            depth: prng.between(2, 8) as u16,
+            region: prng.between(4, 24),
+            // What is sent unasked can lie in a receive buffer as a whole.
+            limits: Limits {
+                max_recv_data_segment_length: Some(65_536),
+                max_burst_length: 65_536,
+                first_burst_length: 65_536,
+                immediate_data: true,
+                ..self.limits
+            },
+            incidents: prng.between(2, 8),
+            orders: Plan::draw_orders(prng, Trouble::Outages, duration),
+            duration,
+            think_us: THINK_LONG_US,
+            // The attention of a LUN reset stops the first late command of a dead session, and no other.
+            bursts: 70,
+            recovery: RECOVERY_LONG,
+            park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
+            allow_lun_reset: prng.percent(40),
+            ..self
         }
     }
 
@@ -134,10 +214,12 @@ impl Plan {
         trouble: Trouble,
         duration: Duration,
     ) -> Vec<(Duration, Order)> {
-        if trouble != Trouble::Everything {
-            return Vec::new();
-        }
-        let mut orders: Vec<(Duration, Order)> = (0..prng.below(4))
+        let most = match trouble {
+            Trouble::Everything => 4,
+            Trouble::Outages => 2,
+            Trouble::None | Trouble::Network | Trouble::Backend => return Vec::new(),
+        };
+        let mut orders: Vec<(Duration, Order)> = (0..prng.below(most))
             .map(|_| {
                 let at = Duration::from_micros(prng.below(duration.as_micros() as u64));
                 let order = match prng.below(3) {
@@ -189,12 +271,20 @@ impl Plan {
             portals: (0..self.paths).map(|portal| self.portal(portal)).collect(),
             limits: self.limits.clone(),
             reinstatement: self.reinstatement,
+            ping: (self.trouble == Trouble::Outages).then_some(PING),
             ..TargetConfig::default()
         }
     }
 
     fn unit(&self) -> LunConfig {
+        let mut identity = LunConfig::default().identity;
+        if self.task_set_per_nexus && self.reinstatement != Reinstatement::AnswerAtOnce {
+            // One of those whose login waits, and which say who they are.
+            identity.vendor = "LIO-ORG".into();
+        }
         LunConfig {
+            identity,
+            park_max: self.park_max,
             block_size: self.block_len,
             blocks: 1 << 34,
             alua: self.alua,
@@ -233,6 +323,7 @@ impl Plan {
             Trouble::Network => 4,
             Trouble::Backend => 10,
             Trouble::Everything => 16,
+            Trouble::Outages => return self.plan_outage(world, prng, at, link),
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -313,6 +404,34 @@ impl Plan {
         }
     }
 
+    /// Writes hang in the backend or lie unread in the target's receive buffer, and their link goes for minutes.
+    fn plan_outage(&self, world: &mut World, prng: &mut Prng, at: Instant, link: Link) {
+        let injection = Injection {
+            nexus: None,
+            select: Select::Writes,
+            fault: Fault::Park,
+            times: prng.between(1, 4) as u32,
+        };
+        if prng.percent(70) {
+            world.schedule(at, Incident::Inject(LUN_0, injection));
+        }
+        let soon = at + Duration::from_millis(prng.between(1, 3_000));
+        if prng.percent(50) {
+            let unread = Duration::from_millis(prng.between(1_000, 119_000));
+            world.schedule(at, Incident::StopReading(link.0, unread));
+        }
+        let directions: &[Direction] = prng.pick(&[
+            &[Direction::ToTarget],
+            &[Direction::ToInitiator],
+            &[Direction::ToTarget, Direction::ToInitiator],
+        ]);
+        for direction in directions {
+            world.schedule(soon, Incident::Cut(link, *direction));
+        }
+        let later = soon + Duration::from_millis(prng.between(1_000, 700_000));
+        world.schedule(later, Incident::Heal(link));
+    }
+
     /// Writes hang in the backend and every link goes. The links come back one by one, the writes when they like:
     /// what was failed meanwhile must not land on what was written since.
     fn plan_blackout(&self, world: &mut World, prng: &mut Prng, at: Instant) {
@@ -352,6 +471,11 @@ impl Plan {
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
             io_len_max: IO_LEN_MAX,
+            spares: SpareBuffers {
+                first: BufferId(self.depth + LINKS_MAX as u16),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: "iqn.2026-01.test:host".into(),
             credentials: None,
             offer: Offer {
@@ -384,11 +508,16 @@ impl Plan {
                 }),
                 max_write_same_blocks: u32::try_from(unit.max_write_same_blocks).ok(),
                 write_same_unmaps: true,
+                task_set: match unit.task_set_per_nexus {
+                    true => TaskSet::PerNexus,
+                    false => TaskSet::Shared,
+                },
                 target_port_group: Some(1),
                 alua: unit.alua,
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,
+            allow_lun_reset: self.allow_lun_reset,
             seed: self.seed,
         }
     }

@@ -415,6 +415,48 @@ fn a_peer_that_takes_nothing_any_more_is_lost_after_the_user_timeout() {
 }
 
 #[test]
+fn tcp_tells_what_was_acknowledged_and_what_waits() {
+    let (mut bench, mut peer) = Bench::connected(&SocketOptions::default());
+    let before = bench.ring.tcp_info(LINK).unwrap();
+    let piece = |len| Piece::Payload {
+        buffer: BUFFER,
+        offset: 0,
+        len,
+    };
+    bench.ring.send(LINK, &[piece(5000)], &bench.slots);
+    assert_eq!(bench.event(), Event::Sent { link: LINK });
+    peer.read_exact(&mut [0; 5000]).unwrap();
+    peer.write_all(&[7; 300]).unwrap();
+    bench.ring.receive(LINK, Into::Staging, &mut bench.slots);
+    assert!(matches!(bench.event(), Event::Received { .. }));
+    let after = bench.ring.tcp_info(LINK).unwrap();
+    assert_eq!(after.bytes_acked - before.bytes_acked, 5000);
+    assert_eq!(after.bytes_received - before.bytes_received, 300);
+    assert_eq!(after.unacked, 0);
+    assert!(after.rtt.is_some() && after.min_rtt.is_some_and(|rtt| rtt < PATIENCE));
+
+    // A peer that does not read acknowledges what its kernel takes, and then closes its window: nothing is on the wire.
+    let pieces = [piece(BUFFER_BYTES); 64];
+    bench.ring.send(LINK, &pieces, &bench.slots);
+    let deadline = boottime_ns() + PATIENCE.as_nanos() as u64;
+    loop {
+        bench
+            .ring
+            .submit_and_wait(Some(boottime_ns() + 20_000_000))
+            .unwrap();
+        assert_eq!(bench.ring.next(), None);
+        let full = bench.ring.tcp_info(LINK).unwrap();
+        if full.unacked == 0 && full.bytes_acked > after.bytes_acked {
+            break;
+        }
+        assert!(boottime_ns() < deadline, "{full:?}");
+    }
+    bench.ring.close(LINK, Close::Abort);
+    assert_eq!(bench.lost(), LostReason::Ours);
+    assert_eq!(bench.ring.tcp_info(LINK), None);
+}
+
+#[test]
 fn a_wake_from_another_thread_ends_the_wait_and_many_are_one() {
     let mut bench = Bench::new(1);
     let (go, wait) = mpsc::channel();

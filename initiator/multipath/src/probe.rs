@@ -12,7 +12,7 @@ use iscsi_client::session::{Command, Completion, Handle, Transfer};
 use iscsi_client::wire::{Lun, TaskAttribute};
 
 use crate::drain::{Drain, Drained};
-use crate::identity::{Description, Identity, ProbeFailure, UnmapLimits};
+use crate::identity::{Description, Identity, ProbeFailure, TaskSet, UnmapLimits};
 
 /// Most bytes asked for in one answer; the buffer holds them.
 const ANSWER_LEN: u16 = 1024;
@@ -30,10 +30,11 @@ enum Question {
     Provisioning,
     Capacity,
     Mode,
+    Control,
 }
 
 impl Question {
-    const ALL: [Question; 9] = [
+    const ALL: [Question; 10] = [
         Question::Inquiry,
         Question::Pages,
         Question::Serial,
@@ -43,6 +44,7 @@ impl Question {
         Question::Provisioning,
         Question::Capacity,
         Question::Mode,
+        Question::Control,
     ];
 
     /// The VPD page it asks for, which is only asked for if the LUN lists it.
@@ -53,7 +55,11 @@ impl Question {
             Question::Limits => Some(vpd_page::BLOCK_LIMITS),
             Question::Characteristics => Some(vpd_page::BLOCK_DEVICE_CHARACTERISTICS),
             Question::Provisioning => Some(vpd_page::LOGICAL_BLOCK_PROVISIONING),
-            Question::Inquiry | Question::Pages | Question::Capacity | Question::Mode => None,
+            Question::Inquiry
+            | Question::Pages
+            | Question::Capacity
+            | Question::Mode
+            | Question::Control => None,
         }
     }
 
@@ -65,6 +71,7 @@ impl Question {
             Question::Pages => (Cdb::inquiry_vpd(vpd_page::SUPPORTED_PAGES, 255), 255),
             Question::Capacity => (Cdb::read_capacity_16(32), 32),
             Question::Mode => (Cdb::mode_sense_10(mode_page::CACHING, 192), 192),
+            Question::Control => (Cdb::mode_sense_10(mode_page::CONTROL, 192), 192),
             _ => {
                 let page = self.page().expect("all others are VPD pages");
                 (Cdb::inquiry_vpd(page, len), u32::from(len))
@@ -83,6 +90,7 @@ impl Question {
             Question::Provisioning => "INQUIRY page B2h",
             Question::Capacity => "READ CAPACITY(16)",
             Question::Mode => "MODE SENSE(10)",
+            Question::Control => "MODE SENSE(10) page 0Ah",
         }
     }
 }
@@ -101,6 +109,7 @@ struct Answers {
     capacity: Option<Capacity>,
     /// FUA honoured, write protected, write cache on.
     mode: Option<(bool, bool, bool)>,
+    task_set: TaskSet,
 }
 
 #[derive(Clone, Debug)]
@@ -238,9 +247,12 @@ impl Probe {
             Verdict::BecomingReady | Verdict::NotReady | Verdict::Busy | Verdict::TaskSetFull => {
                 self.end(Err(ProbeFailure::NotReady));
             }
-            // No VPD at all, or no caching page: answered by silence.
+            // No VPD at all, or no such mode page: answered by silence.
             Verdict::NotSupported | Verdict::Refused
-                if matches!(question, Question::Pages | Question::Mode) =>
+                if matches!(
+                    question,
+                    Question::Pages | Question::Mode | Question::Control
+                ) =>
             {
                 self.ask(self.after(question));
             }
@@ -292,6 +304,13 @@ impl Probe {
                     let cache = mode.caching().is_none_or(|caching| caching.write_cache);
                     answers.mode = Some((mode.fua, mode.write_protected, cache));
                 }
+            }
+            Question::Control => {
+                let control = ModeData::parse(data).ok().and_then(|mode| mode.control());
+                answers.task_set = match control.map(|control| control.task_set_type) {
+                    None | Some(0) => TaskSet::Shared,
+                    Some(_) => TaskSet::PerNexus,
+                };
             }
         }
         Ok(())
@@ -361,6 +380,7 @@ impl Probe {
             write_same_unmaps: capacity.provisioned
                 && provisioning.write_same_16_unmaps
                 && (provisioning.reads_zeros || capacity.reads_zeros),
+            task_set: answers.task_set,
             target_port_group: answers.target_port_group,
             alua: inquiry.tpgs != Tpgs::None,
         })

@@ -1,7 +1,7 @@
 //! What people see, word by word.
 
 use crate::config::{NoPath, Policy};
-use crate::report::DaemonReport;
+use crate::report::{DaemonReport, FencesReport};
 
 use super::*;
 
@@ -24,7 +24,10 @@ fn path(portal: &str, interface: &str, state: PathWord) -> PathReport {
         bytes_read: 0,
         bytes_written: 0,
         losses: 0,
-        fence: "session reinstatement, 3 ms".into(),
+        fence: "session reinstatement through the other".into(),
+        fence_kind: FenceWord::Reinstatement,
+        fence_hold_seconds: 310,
+        fences: FencesReport::default(),
     }
 }
 
@@ -48,6 +51,7 @@ fn two_paths() -> VolumeReport {
         in_flight: 0,
         waiting: 0,
         held: 0,
+        fences: FencesReport::default(),
         unresolved: 0,
         deferred_errors: 0,
         no_path_seconds: None,
@@ -118,9 +122,30 @@ fn a_pulled_cable() {
         "/dev/ublkb0  36001405aabbccddeeff001122334455f  8.2 TiB  DEGRADED  1 of 2 paths\n\
          \x20 10.20.5.254  via eth1  up      3d   0.2 ms\n\
          \x20 10.20.6.254  via eth2  failed  12s  silent; retry in 3 s\n\
-         \x20 fence: session reinstatement, 3 ms\n\
+         \x20 fence: session reinstatement through the other\n\
          \x20 policy round-robin, no path: queue; writes held: 0\n"
     );
+}
+
+#[test]
+fn fences_that_differ_are_told_apart_and_timed() {
+    let mut volume = two_paths();
+    volume.paths[1].fence_kind = FenceWord::TimedHold;
+    volume.paths[1].fence = "by its own return, or a timed hold of 310 s".into();
+    volume.paths.push(path("10.20.7.254", "eth3", PathWord::Up));
+    volume.fences = FencesReport {
+        done: 2,
+        last_ms: Some(4),
+        longest_ms: Some(12),
+    };
+    let text = status(&all(volume));
+    for line in [
+        "  fence of 10.20.5.254, 10.20.7.254: session reinstatement through the other\n",
+        "  fence of 10.20.6.254: by its own return, or a timed hold of 310 s\n",
+        "  fenced 2 times: last in 4 ms, longest in 12 ms\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub enum Incident {
     Restart(Duration),
     /// A fault is armed at a logical unit.
     Inject(Lun, Injection),
+    /// The target does not read its connections at this portal for so long.
+    StopReading(usize, Duration),
     /// Parked commands of all units run on.
     ReleaseAll,
     /// Faults of all units are disarmed.
@@ -272,6 +274,9 @@ impl World {
                 unit.attention(Code::MODE_CHANGED, None);
             }
             Incident::Inject(lun, injection) => self.target.unit(lun).inject(injection),
+            Incident::StopReading(portal, time) => {
+                self.target.stop_reading(portal, self.now + time);
+            }
             Incident::ReleaseAll => self.target.release_all(self.now),
             Incident::Disarm => self.target.disarm(),
         }

@@ -18,6 +18,7 @@ mod kernel;
 mod kernel_log;
 mod runner;
 mod scenario;
+mod unpacked;
 
 use crate::accel::Accel;
 use crate::cache::{Lab, target_dir};
@@ -27,6 +28,7 @@ use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::runner::{Report, Run};
 use crate::scenario::Scenario;
+use crate::unpacked::{SANLOCK, TGT};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -64,21 +66,8 @@ enum Verb {
     },
     /// The comparison with open-iscsi + dm-multipath; writes benches/results/
     Bench {
-        /// A/B rounds
-        #[arg(long, default_value_t = 3)]
-        rounds: u32,
-        /// Seconds per measurement
-        #[arg(long, default_value_t = 4)]
-        seconds: u32,
-        /// Rounds of the cut link
-        #[arg(long, default_value_t = 2)]
-        cut_rounds: u32,
-        /// Rate of each link in the shaped part, in tc's words
-        #[arg(long, default_value = "50mbit")]
-        rate: String,
-        /// fio's seed
-        #[arg(long, default_value_t = 20_260_101)]
-        seed: u64,
+        #[command(flatten)]
+        settings: bench::Settings,
         #[command(flatten)]
         which: Which,
     },
@@ -101,6 +90,8 @@ enum Verb {
     List,
     /// Print the path of a tgtd (real target, user space) unpacked for tests on this machine
     TgtPath,
+    /// Print the path of a sanlock (the real lock manager) unpacked for tests on this machine
+    SanlockPath,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -156,21 +147,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
             lanes,
             which,
         } => test(&lab, &names, all, which.kernels(), patience, lanes),
-        Verb::Bench {
-            rounds,
-            seconds,
-            cut_rounds,
-            rate,
-            seed,
-            which,
-        } => {
-            let settings = bench::Settings {
-                rounds,
-                seconds,
-                cut_rounds,
-                rate,
-                seed,
-            };
+        Verb::Bench { settings, which } => {
             let sanblk = sanblk(&lab)?;
             for kernel in which.kernels() {
                 let image = image::build(&lab, *kernel)?;
@@ -217,7 +194,11 @@ fn dispatch(verb: Verb) -> Result<i32> {
             Ok(0)
         }
         Verb::TgtPath => {
-            println!("{}", image::tgtd(&lab)?.display());
+            println!("{}", TGT.program(&lab)?.display());
+            Ok(0)
+        }
+        Verb::SanlockPath => {
+            println!("{}", SANLOCK.program(&lab)?.display());
             Ok(0)
         }
     }
@@ -277,13 +258,15 @@ fn cargo(lab: &Lab) -> Command {
     cargo
 }
 
-/// `cargo test --workspace`, with a real tgtd for the tests that want one. Its output goes straight through.
+/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them. Its output goes straight through.
 fn workspace_tests(lab: &Lab) -> Result<bool> {
-    let tgtd = image::tgtd(lab)?;
+    let tgtd = TGT.program(lab)?;
+    let sanlock = SANLOCK.program(lab)?;
     say("cargo test --workspace --locked");
     let status = cargo(lab)
         .args(["test", "--workspace", "--locked"])
         .env("SANBLK_TGTD", tgtd)
+        .env("SANBLK_SANLOCK", sanlock)
         .status()
         .context("cannot start cargo")?;
     Ok(status.success())

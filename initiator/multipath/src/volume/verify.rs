@@ -9,7 +9,7 @@ use iscsi_client::session::Completion;
 use iscsi_client::time::Instant;
 
 use super::{CloseHow, Link, Note, PathId, Volume};
-use crate::identity::{Description, ProbeFailure};
+use crate::identity::{Description, ProbeFailure, TaskSet};
 use crate::path::check::{self, Check, Extent, Failed, access_of};
 use crate::path::{After, Examination, GROUPS_INTERVAL, Phase, STANDBY_INTERVAL, Sent};
 use crate::policy::AccessClass;
@@ -127,7 +127,7 @@ impl Volume {
         path.note_round_trip(now.since(sent.at));
         if drained {
             let nexus = self.path(id).nexus();
-            self.proven_dead(id, nexus);
+            self.reinstated(now, id, nexus);
         }
         match result {
             None => {}
@@ -253,6 +253,10 @@ impl Volume {
         {
             self.abilities.force_writes();
             self.notes.push(Note::WriteCacheOn);
+        }
+        if found.task_set == TaskSet::PerNexus {
+            // One port that says so is enough for the longer proof, and no later word takes it back.
+            self.config.description.task_set = TaskSet::PerNexus;
         }
         self.path_mut(id).target_port_group = found.target_port_group;
         true

@@ -158,6 +158,8 @@ pub struct TargetConfig {
     pub proposals: Vec<(String, String)>,
     /// Tasks that another session's LUN reset ends get TASK ABORTED (TAS=1) instead of silence.
     pub task_aborted_status: bool,
+    /// LOGICAL UNIT RESET is supported.
+    pub lun_reset: bool,
 }
 
 impl Default for TargetConfig {
@@ -182,6 +184,7 @@ impl Default for TargetConfig {
             text_max: 8192,
             proposals: Vec::new(),
             task_aborted_status: true,
+            lun_reset: true,
         }
     }
 }

@@ -115,6 +115,9 @@ struct Final {
 #[derive(Debug)]
 struct Connection {
     group: Tpgt,
+    portal: usize,
+    /// Its input is not looked at before.
+    reads_from: Option<Instant>,
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
@@ -270,11 +273,13 @@ impl Target {
 
     /// A connection comes in at a portal. False: the portal does not exist.
     pub fn accept(&mut self, now: Instant, conn: ConnId, portal: usize) -> bool {
-        let Some(portal) = self.config.portals.get(portal) else {
+        let Some(at) = self.config.portals.get(portal) else {
             return false;
         };
         let connection = Connection {
-            group: portal.group,
+            group: at.group,
+            portal,
+            reads_from: None,
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Login(Box::new(Negotiation::new())),
@@ -288,6 +293,16 @@ impl Target {
         let known = self.conns.insert(conn, connection);
         assert!(known.is_none(), "connection {conn:?} exists");
         true
+    }
+
+    /// The connections that a portal has now are read again only from `until` on; what arrives until then lies in
+    /// their receive buffers, as where a connection's thread is busy with a slow disk.
+    pub fn stop_reading(&mut self, portal: usize, until: Instant) {
+        for conn in self.conns.values_mut() {
+            if conn.portal == portal {
+                conn.reads_from = Some(until);
+            }
+        }
     }
 
     /// Takes stream bytes of a connection. Bytes for a connection that is over are ignored.
@@ -368,7 +383,8 @@ impl Target {
             .sessions
             .values()
             .filter_map(|session| self.data_deadline(session));
-        units.chain(conns).chain(data).min()
+        let readers = self.conns.values().filter_map(|conn| conn.reads_from);
+        units.chain(conns).chain(data).chain(readers).min()
     }
 
     fn data_deadline(&self, session: &Session) -> Option<Instant> {
@@ -379,6 +395,15 @@ impl Target {
     pub fn handle_timeout(&mut self, now: Instant) {
         for unit in self.units.values_mut() {
             unit.handle_timeout(now);
+        }
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in conns {
+            if let Some(conn) = self.conns.get_mut(&id)
+                && conn.reads_from.is_some_and(|from| from <= now)
+            {
+                conn.reads_from = None;
+                self.read(now, id);
+            }
         }
         let late: Vec<ConnId> = self
             .sessions
@@ -460,7 +485,9 @@ impl Target {
 
     /// Takes PDUs off a connection's input as long as there are complete ones.
     fn read(&mut self, now: Instant, id: ConnId) {
-        while let Some(conn) = self.conns.get_mut(&id) {
+        while let Some(conn) = self.conns.get_mut(&id)
+            && conn.reads_from.is_none()
+        {
             let (limit, full) = match &conn.phase {
                 Phase::Login(_) => (8192, None),
                 Phase::Full(nexus) => {

@@ -1,0 +1,23 @@
+//! Deliberate breakages, so that the simulation can prove that its judges see them.
+//!
+//! Nothing outside this crate's own tests can ask for one: the constructor that takes a [`Mutant`] exists with the feature
+//! `mutants` only, and only the tests of this crate switch it on.
+
+/// One way to get the algorithms wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mutant {
+    /// Takes another machine's slot, and a dead owner's lease, without waiting.
+    SkipWait,
+    /// Takes its slot again without raising the generation.
+    ForgetGeneration,
+    /// Counts the gate's deadline from when a renewal completed.
+    ExtendFromNow,
+    /// Does not look for shared holders after an exclusive ballot was won.
+    IgnoreModeBlocks,
+    /// Sends a leader that was lost once more, without a fence and without reading back.
+    ResendLeaderBlindly,
+    /// Starts a phase with a clean dblock, as if nothing had been accepted before.
+    ForgetBallot,
+    /// Opens the gate again once the slot is held again, without winning the leases back.
+    OpenWithoutProof,
+}

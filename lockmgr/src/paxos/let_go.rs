@@ -1,0 +1,391 @@
+//! Letting go of a lease: after a release, after a shared lease was taken, and after an attempt that may still be decided.
+//!
+//! ```text
+//!  (LVB) -> own sector with RELEASED -> read leader -> ours: write it free -> done
+//!                                          ^   |               | Unknown
+//!                                          |   | not ours      v
+//!                                          |   v             fence
+//!                                          | done              |
+//!                                          +-------------------+
+//! ```
+//!
+//! RELEASED goes first: if another host writes the leader for us, late, that flag is what frees the lease. For the same
+//! reason a leader that another host wrote is left alone: it is free already, and the next owner may be about to write it.
+
+use super::{Cx, Held, Lease, LeaseError, Mode, Next, State, leader_bytes};
+use crate::io::{IoId, WriteOutcome};
+use crate::lockspace::{LeaseId, Note};
+use crate::mutant::Mutant;
+use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
+use crate::own_sector::Progress;
+use crate::time::Instant;
+use crate::timing::OWNER_POLL;
+
+#[derive(Debug)]
+pub(super) struct LettingGo {
+    /// The version that is let go.
+    lver: u64,
+    /// The leader that we know to be decided for us; `None` if it may be.
+    known: Option<PaxosLeader>,
+    /// What our sector becomes.
+    block: HostSector,
+    then: Then,
+    phase: Phase,
+}
+
+/// What comes after.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    /// Nothing; whoever waits has heard of it.
+    Gone,
+    /// It was released.
+    Released,
+    /// It is held shared now: just taken, or converted down.
+    Shared { held: Held, converted: bool },
+    /// It is still held shared.
+    StillShared { held: Held },
+    /// It was won back after a fence.
+    Reclaimed { held: Held },
+}
+
+#[derive(Debug)]
+enum Phase {
+    Lvb {
+        io: IoId,
+        bytes: Box<[u8]>,
+    },
+    LvbDoubt {
+        io: IoId,
+        bytes: Box<[u8]>,
+    },
+    OwnSector,
+    Looking {
+        io: IoId,
+    },
+    Pausing {
+        until: Instant,
+    },
+    Freeing {
+        io: IoId,
+        leader: PaxosLeader,
+    },
+    Doubting {
+        io: IoId,
+    },
+    /// The leader has nothing to do with it.
+    OwnSectorOnly,
+}
+
+impl LettingGo {
+    /// What is held, should the lockspace be lost now.
+    pub fn held(&self) -> Option<Held> {
+        match self.then {
+            Then::StillShared { held } | Then::Reclaimed { held } => Some(held),
+            Then::Shared {
+                held,
+                converted: true,
+            } => Some(held),
+            Then::Gone
+            | Then::Released
+            | Then::Shared {
+                converted: false, ..
+            } => None,
+        }
+    }
+
+    pub fn is_reclaim(&self) -> bool {
+        matches!(self.then, Then::Reclaimed { .. })
+    }
+
+    /// What to tell when the lockspace is lost now and nothing is held.
+    pub fn lost(&self, id: LeaseId) -> Option<Note> {
+        match self.then {
+            Then::Gone => None,
+            // Its holder has let go; that the disk does not say so yet is told by our death.
+            Then::Released => Some(Note::Released { id }),
+            _ => Some(Note::Failed {
+                id,
+                error: LeaseError::LockspaceLost,
+            }),
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Pausing { until } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+/// The dblock as it stands, with RELEASED.
+fn released(block: &HostSector, mode: ModeBlock) -> HostSector {
+    let dblock = match block.dblock {
+        Dblock::Voted { ballot, flags } => Dblock::Voted {
+            ballot,
+            flags: flags | DBLOCK_RELEASED,
+        },
+        Dblock::Empty => Dblock::Empty,
+    };
+    HostSector { dblock, mode }
+}
+
+impl Lease {
+    /// Releases what is held.
+    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Box<[u8]>>) -> Next {
+        let block = released(&self.block, ModeBlock::NONE);
+        let then = Then::Released;
+        let lver = held.leader.lver;
+        match held.mode {
+            // A shared holder owns no leader.
+            Mode::Shared => {
+                self.write_own(cx, block);
+                let phase = Phase::OwnSectorOnly;
+                State::LettingGo(LettingGo {
+                    lver,
+                    known: None,
+                    block,
+                    then,
+                    phase,
+                })
+            }
+            Mode::Exclusive => {
+                let known = Some(held.leader);
+                self.let_go(
+                    cx,
+                    LettingGo {
+                        lver,
+                        known,
+                        block,
+                        then,
+                        phase: Phase::OwnSector,
+                    },
+                    lvb,
+                )
+            }
+        }
+    }
+
+    /// From owning the leader to holding it shared.
+    pub(super) fn share(
+        &mut self,
+        cx: &mut Cx,
+        leader: PaxosLeader,
+        converted: bool,
+        then: Option<fn(Held) -> Then>,
+    ) -> Next {
+        let block = released(&self.block, ModeBlock::of_shared(cx.generation));
+        let free = free(&leader, cx);
+        let held = Held {
+            mode: Mode::Shared,
+            leader: free,
+            generation: cx.generation,
+        };
+        let then = match then {
+            Some(then) => then(held),
+            None => Then::Shared { held, converted },
+        };
+        let lver = leader.lver;
+        let known = Some(leader);
+        self.let_go(
+            cx,
+            LettingGo {
+                lver,
+                known,
+                block,
+                then,
+                phase: Phase::OwnSector,
+            },
+            None,
+        )
+    }
+
+    /// Takes back what was, or may be, decided for us in version `lver`.
+    pub(super) fn retract(&mut self, cx: &mut Cx, lver: u64, keep: Option<Held>) -> Next {
+        let mode = match keep {
+            Some(held) => ModeBlock::of_shared(held.generation),
+            None => ModeBlock::NONE,
+        };
+        let block = released(&self.block, mode);
+        let then = match keep {
+            Some(held) => Then::StillShared { held },
+            None => Then::Gone,
+        };
+        self.let_go(
+            cx,
+            LettingGo {
+                lver,
+                known: None,
+                block,
+                then,
+                phase: Phase::OwnSector,
+            },
+            None,
+        )
+    }
+
+    fn let_go(&mut self, cx: &mut Cx, mut state: LettingGo, lvb: Option<Box<[u8]>>) -> Next {
+        match lvb {
+            Some(bytes) => {
+                let offset = lvb_offset(self.offset(), cx);
+                let io = cx.write_once(self.id, offset, bytes.clone());
+                state.phase = Phase::Lvb { io, bytes };
+            }
+            None => self.write_own(cx, state.block),
+        }
+        State::LettingGo(state)
+    }
+
+    /// Reads the leader.
+    pub(super) fn let_go_look(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
+        let io = cx.read(self.id, self.offset(), cx.us.geometry.sector_bytes());
+        state.phase = Phase::Looking { io };
+        State::LettingGo(state)
+    }
+
+    pub(super) fn let_go_read(
+        &mut self,
+        cx: &mut Cx,
+        mut state: LettingGo,
+        id: IoId,
+        data: Option<&[u8]>,
+    ) -> Next {
+        match state.phase {
+            Phase::Looking { io } if io == id => {}
+            _ => return State::LettingGo(state),
+        }
+        let Some(data) = data else {
+            state.phase = Phase::Pausing {
+                until: cx.now + OWNER_POLL,
+            };
+            return State::LettingGo(state);
+        };
+        let found = match self.verified_leader(cx.us, data) {
+            Ok(found) => found,
+            // Not a leader any more, or another's: nothing of ours is left in it.
+            Err(error) => {
+                cx.out.note(Note::LeaderLost { id: self.id, error });
+                return self.finish(cx, state);
+            }
+        };
+        let ours = found.owner_id == cx.us.host.number()
+            && found.owner_generation == cx.generation
+            && found.lver == state.lver;
+        let leader = if ours && !found.is_free() && found.write_id == cx.us.host.number() {
+            found
+        } else if let Some(known) = state.known
+            && found.lver < known.lver
+        {
+            // Somebody wrote a version that was decided long before, late. Nobody can win the versions between, so this
+            // one must come back, or the lease is stuck.
+            known
+        } else {
+            return self.finish(cx, state);
+        };
+        let leader = free(&leader, cx);
+        let io = cx.write_once(self.id, self.offset(), leader_bytes(&leader));
+        state.phase = Phase::Freeing { io, leader };
+        State::LettingGo(state)
+    }
+
+    pub(super) fn let_go_wrote(
+        &mut self,
+        cx: &mut Cx,
+        mut state: LettingGo,
+        own: Progress,
+        id: IoId,
+        outcome: WriteOutcome,
+    ) -> Next {
+        match (&mut state.phase, outcome) {
+            (Phase::OwnSector, _) if own == Progress::Done => self.let_go_look(cx, state),
+            (Phase::OwnSectorOnly, _) if own == Progress::Done => self.finish(cx, state),
+            (Phase::Lvb { io, .. }, WriteOutcome::Done) if *io == id => {
+                state.phase = Phase::OwnSector;
+                self.write_own(cx, state.block);
+                State::LettingGo(state)
+            }
+            (Phase::Lvb { io, bytes }, WriteOutcome::Unknown) if *io == id => {
+                let bytes = core::mem::take(bytes);
+                state.phase = Phase::LvbDoubt { io: id, bytes };
+                State::LettingGo(state)
+            }
+            (Phase::Freeing { io, .. }, WriteOutcome::Done) if *io == id => self.finish(cx, state),
+            (Phase::Freeing { io, leader }, WriteOutcome::Unknown) if *io == id => {
+                if cx.mutated(Mutant::ResendLeaderBlindly) {
+                    let leader = *leader;
+                    let io = cx.write_once(self.id, self.offset(), leader_bytes(&leader));
+                    state.phase = Phase::Freeing { io, leader };
+                    return State::LettingGo(state);
+                }
+                state.phase = Phase::Doubting { io: id };
+                State::LettingGo(state)
+            }
+            _ => State::LettingGo(state),
+        }
+    }
+
+    pub(super) fn let_go_fenced(
+        &mut self,
+        cx: &mut Cx,
+        mut state: LettingGo,
+        through: IoId,
+    ) -> Next {
+        match &mut state.phase {
+            Phase::Doubting { io } if *io <= through => self.let_go_look(cx, state),
+            // We own the lease, so nobody else writes its LVB: once nothing older can land, again.
+            Phase::LvbDoubt { io, bytes } if *io <= through => {
+                let bytes = core::mem::take(bytes);
+                let io = cx.write_once(self.id, lvb_offset(self.offset(), cx), bytes.clone());
+                state.phase = Phase::Lvb { io, bytes };
+                State::LettingGo(state)
+            }
+            _ => State::LettingGo(state),
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Cx, state: LettingGo) -> Next {
+        let id = self.id;
+        match state.then {
+            Then::Gone => State::Gone,
+            Then::Released => {
+                cx.out.note(Note::Released { id });
+                State::Gone
+            }
+            Then::Shared { held, converted } => {
+                cx.out.note(match converted {
+                    true => Note::Converted {
+                        id,
+                        mode: held.mode,
+                    },
+                    false => Note::Acquired {
+                        id,
+                        mode: held.mode,
+                        lver: state.lver,
+                    },
+                });
+                State::Held(held)
+            }
+            Then::StillShared { held } => State::Held(held),
+            Then::Reclaimed { held } => {
+                cx.out.note(Note::Reclaimed { id });
+                State::Held(held)
+            }
+        }
+    }
+}
+
+/// The same version, free: owner, generation and version stay, so that whoever comes next counts on.
+fn free(leader: &PaxosLeader, cx: &Cx) -> PaxosLeader {
+    PaxosLeader {
+        flags: leader.flags.without(LeaderFlags::SHORT_HOLD),
+        timestamp: 0,
+        write_id: cx.us.host.number(),
+        write_generation: cx.generation,
+        write_timestamp: cx.now.disk_seconds(),
+        ..*leader
+    }
+}
+
+fn lvb_offset(area: u64, cx: &Cx) -> u64 {
+    area + super::LVB_SECTOR * cx.us.geometry.sector_bytes() as u64
+}

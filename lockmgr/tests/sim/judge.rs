@@ -1,0 +1,194 @@
+//! The judges: who may believe to own what, and whose writes may reach the medium.
+//!
+//! A *claim* lasts from when a host is told that it holds a lease until it starts to let go. It is *active* while the host's gate is
+//! open. What must never be: two active claims that exclude each other, a data write that lands after another host was
+//! granted the same resource, a gate that opens again over a lease that somebody else had in between, a free leader written
+//! over a later owner's, a generation that does not grow.
+
+use lockmgr::Mode;
+use lockmgr::ondisk::PaxosLeader;
+
+/// One host's belief to hold one resource.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Claim {
+    pub host: usize,
+    pub mode: Mode,
+    /// Number of the grant among all grants of the resource.
+    pub grant: u64,
+}
+
+#[derive(Default, Debug)]
+struct Resource {
+    grants: u64,
+    /// The youngest grants, and to whom: all, and exclusive ones.
+    last: Vec<(u64, usize, Mode)>,
+    claims: Vec<Claim>,
+}
+
+pub struct Judge {
+    resources: Vec<Resource>,
+    generations: Vec<u64>,
+    pub violations: Vec<String>,
+    pub granted: u64,
+    pub restored: u64,
+    pub stale_commits: u64,
+}
+
+impl Judge {
+    pub fn new(resources: usize, hosts: usize) -> Judge {
+        Judge {
+            resources: (0..resources).map(|_| Resource::default()).collect(),
+            generations: vec![0; hosts],
+            violations: Vec::new(),
+            granted: 0,
+            restored: 0,
+            stale_commits: 0,
+        }
+    }
+
+    fn object(&mut self, at: u64, what: String) {
+        self.violations.push(format!(
+            "at {}.{:03} s: {what}",
+            at / 1_000_000_000,
+            at / 1_000_000 % 1000
+        ));
+    }
+
+    pub fn claim(&self, resource: usize, host: usize) -> Option<Claim> {
+        self.resources[resource]
+            .claims
+            .iter()
+            .find(|c| c.host == host)
+            .copied()
+    }
+
+    pub fn claims_of(&self, host: usize) -> impl Iterator<Item = (usize, Claim)> + '_ {
+        let of = move |(index, resource): (usize, &Resource)| {
+            Some((index, *resource.claims.iter().find(|c| c.host == host)?))
+        };
+        self.resources.iter().enumerate().filter_map(of)
+    }
+
+    /// `host` was told that it holds the resource. `open` says whose gates are open.
+    pub fn grant(
+        &mut self,
+        at: u64,
+        resource: usize,
+        host: usize,
+        mode: Mode,
+        open: impl Fn(usize) -> bool,
+    ) {
+        self.granted += 1;
+        let others = &self.resources[resource].claims;
+        let excluded = |c: &&Claim| {
+            c.host != host && (mode == Mode::Exclusive || c.mode == Mode::Exclusive) && open(c.host)
+        };
+        if let Some(other) = others.iter().find(excluded) {
+            let what = format!("resource {resource}: {host} got it {mode:?} beside {other:?}");
+            self.object(at, what);
+        }
+        let resource = &mut self.resources[resource];
+        resource.grants += 1;
+        let grant = resource.grants;
+        resource.last.push((grant, host, mode));
+        resource.claims.retain(|c| c.host != host);
+        resource.claims.push(Claim { host, mode, grant });
+    }
+
+    /// It has stopped to use it.
+    pub fn end(&mut self, resource: usize, host: usize) {
+        self.resources[resource].claims.retain(|c| c.host != host);
+    }
+
+    /// It uses it shared from now on, whatever the disk says yet.
+    pub fn share(&mut self, resource: usize, host: usize) {
+        for claim in &mut self.resources[resource].claims {
+            if claim.host == host {
+                claim.mode = Mode::Shared;
+            }
+        }
+    }
+
+    /// All claims of a host that died.
+    pub fn died(&mut self, host: usize) {
+        for resource in &mut self.resources {
+            resource.claims.retain(|c| c.host != host);
+        }
+    }
+
+    /// Who was granted the resource since, in conflict with this claim.
+    fn successor(&self, resource: usize, claim: &Claim) -> Option<(u64, usize, Mode)> {
+        self.resources[resource]
+            .last
+            .iter()
+            .copied()
+            .find(|(grant, host, mode)| {
+                *grant > claim.grant
+                    && *host != claim.host
+                    && (claim.mode == Mode::Exclusive || *mode == Mode::Exclusive)
+            })
+    }
+
+    /// A write to what the resource protects has executed.
+    pub fn data(&mut self, at: u64, resource: usize, claim: Claim) {
+        if let Some(later) = self.successor(resource, &claim) {
+            let what = format!("resource {resource}: data under {claim:?} landed after {later:?}");
+            self.object(at, what);
+        }
+    }
+
+    /// The gate of a host opens again. `open` says whose gates are open.
+    pub fn restored(&mut self, at: u64, host: usize, open: impl Fn(usize) -> bool) {
+        self.restored += 1;
+        let claims: Vec<_> = self.claims_of(host).collect();
+        for (resource, claim) in claims {
+            if let Some(later) = self.successor(resource, &claim) {
+                let what = format!("resource {resource}: {claim:?} restored after {later:?}");
+                self.object(at, what);
+            }
+            let beside = self.resources[resource].claims.iter().find(|c| {
+                c.host != host
+                    && (c.mode == Mode::Exclusive || claim.mode == Mode::Exclusive)
+                    && open(c.host)
+            });
+            if let Some(other) = beside {
+                let what = format!("resource {resource}: {claim:?} restored beside {other:?}");
+                self.object(at, what);
+            }
+        }
+    }
+
+    /// A host took its slot.
+    pub fn joined(&mut self, at: u64, host: usize, generation: u64) {
+        if generation <= self.generations[host] {
+            let what = format!(
+                "host {host} lives in generation {generation} after {}",
+                self.generations[host]
+            );
+            self.object(at, what);
+        }
+        self.generations[host] = generation;
+    }
+
+    /// A leader was written over another.
+    pub fn leader(
+        &mut self,
+        at: u64,
+        resource: usize,
+        old: Option<PaxosLeader>,
+        new: &PaxosLeader,
+    ) {
+        let Some(old) = old.filter(|old| old.lver > new.lver) else {
+            return;
+        };
+        if new.is_free() && !old.is_free() {
+            let what = format!(
+                "resource {resource}: the release of version {} by {} erased owner {} of version {}",
+                new.lver, new.write_id, old.owner_id, old.lver
+            );
+            self.object(at, what);
+        } else {
+            self.stale_commits += 1;
+        }
+    }
+}

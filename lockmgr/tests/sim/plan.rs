@@ -1,0 +1,92 @@
+//! Everything that a seed draws before the first event.
+
+use core::time::Duration;
+
+use kit::prng::Prng;
+use lockmgr::Mutant;
+use lockmgr::timing::{Margins, Timing};
+
+/// Which trouble a run may meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// Nothing goes wrong, but hosts compete and clocks drift.
+    None,
+    /// Paths are cut; writes are lost, and some land late.
+    Storage,
+    /// That, and hosts pause, sleep, crash and come back.
+    Everything,
+    /// That, and sectors are torn: safety only, for a torn leader stays unreadable.
+    Torn,
+}
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub trouble: Trouble,
+    pub mutant: Option<Mutant>,
+    pub timing: Timing,
+    pub margins: Margins,
+    pub hosts: usize,
+    pub resources: usize,
+    /// Longest pause of a host between two orders.
+    pub think: Duration,
+    /// Incidents per host.
+    pub incidents: u64,
+    pub duration: Duration,
+    /// Of a hundred writes that are lost, so many land late.
+    pub late_percent: u64,
+    /// Of a hundred reads, so many do not see all sectors at once.
+    pub split_percent: u64,
+    /// Of a hundred I/Os, so many fail for no reason.
+    pub error_percent: u64,
+    /// Of a hundred leases wanted, so many are wanted shared.
+    pub shared_percent: u64,
+}
+
+impl Plan {
+    pub fn draw(seed: u64, trouble: Trouble, mutant: Option<Mutant>) -> Plan {
+        let mut prng = Prng::new(seed);
+        let timing = Timing::new(prng.pick(&[2, 5, 10])).expect("one byte");
+        let drift_max = Duration::from_secs(6);
+        let margins = Margins {
+            drain_max: timing.host_dead() - timing.give_up() - drift_max,
+            drift_max,
+        };
+        timing.verify(margins).expect("all of the slack, no more");
+        let crowd = prng.percent(3);
+        let hosts = match crowd {
+            true => prng.between(12, 32),
+            false => prng.between(2, 5),
+        };
+        let busy = prng.percent(30);
+        let think_s = if busy { 4 } else { 30 };
+        let dead = timing.host_dead().as_secs();
+        let duration_s = if crowd {
+            dead + 60
+        } else {
+            prng.between(2 * dead, 5 * dead)
+        };
+        Plan {
+            seed,
+            trouble,
+            mutant,
+            timing,
+            margins,
+            hosts: hosts as usize,
+            resources: prng.between(1, 3) as usize,
+            think: Duration::from_secs(if crowd { 60 } else { think_s }),
+            incidents: match trouble {
+                Trouble::None => 0,
+                _ => prng.between(1, 6),
+            },
+            duration: Duration::from_secs(duration_s),
+            late_percent: prng.pick(&[0, 30, 80]),
+            split_percent: prng.pick(&[0, 30]),
+            error_percent: match trouble {
+                Trouble::None => 0,
+                _ => prng.pick(&[0, 0, 2, 10]),
+            },
+            shared_percent: prng.pick(&[0, 30, 60]),
+        }
+    }
+}
