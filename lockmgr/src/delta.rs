@@ -16,7 +16,7 @@
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
 
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
-use crate::ondisk::{BadRecord, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name};
+use crate::ondisk::{BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name};
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
 use crate::timing::{RENEWAL_RETRY, Timing};
@@ -50,8 +50,8 @@ impl Identity {
 pub enum JoinError {
     /// The slot, or the area, is not what it should be. Nothing was written.
     Bad(BadRecord),
-    /// These leases can only be changed by COMPARE AND WRITE.
-    CompareAndWrite,
+    /// We do not take part in areas of this kind.
+    Cannot(CannotJoin),
     /// Another machine uses this host id.
     HostIdBusy {
         /// Its name.
@@ -233,10 +233,8 @@ impl Delta {
         let lease = DeltaLease::parse(sector).map_err(at)?;
         lease.verify_geometry(self.us.geometry).map_err(at)?;
         lease.verify_space(&self.us.space).map_err(at)?;
-        match lease.flags.contains(LeaderFlags::CAW) {
-            true => Err(JoinError::CompareAndWrite),
-            false => Ok(lease),
-        }
+        lease.joinable().map_err(JoinError::Cannot)?;
+        Ok(lease)
     }
 
     fn fail(&mut self, error: JoinError) -> Option<DeltaEvent> {

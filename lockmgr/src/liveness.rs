@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::ondisk::{DeltaLease, DeltaSlot, Geometry, HostId, LEADER_LEN, LeaderFlags, Name};
+use crate::ondisk::{Death, DeltaLease, DeltaSlot, Geometry, HostId, LEADER_LEN, Name};
 use crate::time::Instant;
 use crate::timing::Timing;
 
@@ -161,7 +161,7 @@ impl Peers {
         if slot.is_free() || slot.owner_id != host.number() || slot.owner_generation > generation {
             return Judgement::Over;
         }
-        if slot.flags.contains(LeaderFlags::DEAD_EXT) {
+        if slot.dead_ext().is_some() {
             return Judgement::Over;
         }
         let Some(peer) = self.peers.get(host.index()) else {
@@ -175,9 +175,9 @@ impl Peers {
         }
         let silence = asked.since(peer.last_live);
         if silence > self.host_dead(slot) {
-            return match slot.flags.contains(LeaderFlags::NO_TIMEOUT) {
-                true => Judgement::NeverByTime,
-                false => Judgement::Over,
+            return match slot.death() {
+                Death::OnDeclaration => Judgement::NeverByTime,
+                Death::OnTimeout => Judgement::Over,
             };
         }
         match peer.changed_last && peer.first_check != peer.last_live {
@@ -200,14 +200,14 @@ impl Peers {
             HostState::Free
         } else if id == me {
             HostState::Live
-        } else if lease.flags.contains(LeaderFlags::DEAD_EXT) {
+        } else if lease.dead_ext().is_some() {
             HostState::Dead
         } else if silence <= timing.give_up() {
             match peer.first_check == peer.last_live {
                 true => HostState::Unknown,
                 false => HostState::Live,
             }
-        } else if silence > timing.host_dead() && !lease.flags.contains(LeaderFlags::NO_TIMEOUT) {
+        } else if silence > timing.host_dead() && lease.death() == Death::OnTimeout {
             HostState::Dead
         } else {
             HostState::Fail

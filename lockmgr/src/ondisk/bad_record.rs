@@ -67,6 +67,11 @@ pub enum Problem {
         /// The name found.
         found: Name,
     },
+    /// The resource is for fewer hosts.
+    NotForHost {
+        /// The last one it is for.
+        last: u64,
+    },
     /// The area is made of other sectors or has another size than the one it was read with.
     OtherGeometry {
         /// The number found.
@@ -134,6 +139,7 @@ impl fmt::Display for Problem {
                 write!(f, "{found:#x} has unknown bits {unknown:#x}")
             }
             Problem::Name { found } => write!(f, "it is another's: {found:?}"),
+            Problem::NotForHost { last } => write!(f, "it is for hosts 1 to {last}"),
             Problem::OtherGeometry { found } => {
                 write!(f, "the area is laid out otherwise: {found}")
             }

@@ -145,8 +145,8 @@ impl PaxosLeader {
         if host.number() <= self.num_hosts {
             return Ok(());
         }
-        let found = self.num_hosts;
-        let problem = Problem::Value { found };
+        let last = self.num_hosts;
+        let problem = Problem::NotForHost { last };
         Err(BadRecord::new(
             Record::PaxosLeader,
             field::NUM_HOSTS,

@@ -12,7 +12,7 @@
 //! RELEASED goes first: if another host writes the leader for us, late, that flag is what frees the lease. For the same
 //! reason a leader that another host wrote is left alone: it is free already, and the next owner may be about to write it.
 
-use super::{Cx, Held, Lease, LeaseError, Mode, Next, State, leader_bytes};
+use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
 use crate::io::{IoId, WriteOutcome};
 use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
@@ -50,8 +50,8 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 enum Phase {
-    Lvb { io: IoId, bytes: Box<[u8]> },
-    LvbDoubt { io: IoId, bytes: Box<[u8]> },
+    WritingLvb { io: IoId, lvb: Lvb },
+    LvbDoubt { io: IoId, lvb: Lvb },
     OwnSector,
     Looking { io: IoId },
     Pausing { until: Instant },
@@ -107,7 +107,7 @@ fn released(block: &HostSector, mode: ModeBlock) -> HostSector {
 
 impl Lease {
     /// Releases what is held.
-    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Box<[u8]>>) -> Next {
+    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Lvb>) -> Next {
         let block = released(&self.block, ModeBlock::NONE);
         let then = Then::Released;
         let lver = held.leader.lver;
@@ -163,16 +163,17 @@ impl Lease {
         self.let_go(cx, LettingGo { lver, known: None, block, then, phase: Phase::OwnSector }, None)
     }
 
-    fn let_go(&mut self, cx: &mut Cx, mut state: LettingGo, lvb: Option<Box<[u8]>>) -> Next {
+    fn let_go(&mut self, cx: &mut Cx, mut state: LettingGo, lvb: Option<Lvb>) -> Next {
         match lvb {
-            Some(bytes) => {
-                let offset = lvb_offset(self.offset(), cx);
-                let io = cx.write_once(self.id, offset, bytes.clone());
-                state.phase = Phase::Lvb { io, bytes };
-            }
+            Some(lvb) => state.phase = self.write_lvb(cx, lvb),
             None => self.write_own(cx, state.block),
         }
         State::LettingGo(state)
+    }
+
+    fn write_lvb(&mut self, cx: &mut Cx, lvb: Lvb) -> Phase {
+        let io = cx.write_once(self.id, self.offset() + lvb.place, lvb.bytes.clone());
+        Phase::WritingLvb { io, lvb }
     }
 
     /// Reads the leader.
@@ -236,14 +237,14 @@ impl Lease {
         match (&mut state.phase, outcome) {
             (Phase::OwnSector, _) if own == Progress::Done => self.let_go_look(cx, state),
             (Phase::OwnSectorOnly, _) if own == Progress::Done => self.finish(cx, state),
-            (Phase::Lvb { io, .. }, WriteOutcome::Done) if *io == id => {
+            (Phase::WritingLvb { io, .. }, WriteOutcome::Done) if *io == id => {
                 state.phase = Phase::OwnSector;
                 self.write_own(cx, state.block);
                 State::LettingGo(state)
             }
-            (Phase::Lvb { io, bytes }, WriteOutcome::Unknown) if *io == id => {
-                let bytes = core::mem::take(bytes);
-                state.phase = Phase::LvbDoubt { io: id, bytes };
+            (Phase::WritingLvb { io, lvb }, WriteOutcome::Unknown) if *io == id => {
+                let lvb = lvb.clone();
+                state.phase = Phase::LvbDoubt { io: id, lvb };
                 State::LettingGo(state)
             }
             (Phase::Freeing { io, .. }, WriteOutcome::Done) if *io == id => self.finish(cx, state),
@@ -270,10 +271,8 @@ impl Lease {
         match &mut state.phase {
             Phase::Doubting { io } if *io <= through => self.let_go_look(cx, state),
             // We own the lease, so nobody else writes its LVB: once nothing older can land, again.
-            Phase::LvbDoubt { io, bytes } if *io <= through => {
-                let bytes = core::mem::take(bytes);
-                let io = cx.write_once(self.id, lvb_offset(self.offset(), cx), bytes.clone());
-                state.phase = Phase::Lvb { io, bytes };
+            Phase::LvbDoubt { io, lvb } if *io <= through => {
+                state.phase = self.write_lvb(cx, lvb.clone());
                 State::LettingGo(state)
             }
             _ => State::LettingGo(state),
@@ -314,8 +313,4 @@ fn free(leader: &PaxosLeader, cx: &Cx) -> PaxosLeader {
         write_timestamp: cx.now.disk_seconds(),
         ..*leader
     }
-}
-
-fn lvb_offset(area: u64, cx: &Cx) -> u64 {
-    area + super::LVB_SECTOR * cx.us.geometry.sector_bytes() as u64
 }

@@ -82,6 +82,8 @@ pub struct Host {
     pub joined: bool,
     /// No path to the disk until then.
     pub cut_until: True,
+    /// Answers take long until then.
+    pub slow_until: True,
     /// Nothing is processed until then.
     pub paused_until: True,
     pub stalled: u64,

@@ -39,6 +39,7 @@ enum Event {
     Answer { host: usize, life: u64, answer: Answer },
     DataLands { host: usize, number: u64 },
     Drain { host: usize, life: u64 },
+    Cut { host: usize, length: u64 },
 }
 
 /// What holders do.
@@ -87,6 +88,7 @@ impl World {
                     life: 0,
                     joined: false,
                     cut_until: 0,
+                    slow_until: 0,
                     paused_until: 0,
                     stalled: 0,
                     timer: None,
@@ -214,6 +216,12 @@ impl World {
                 self.after(delay, Event::Answer { host, life, answer });
             }
             Event::Answer { host, life, answer } => self.answer(host, life, answer),
+            Event::Cut { host, length } => {
+                if !self.peace {
+                    self.tell(|| format!("host {} is cut off for {} s", host + 1, length / SECOND));
+                    self.hosts[host].cut_until = self.now + length;
+                }
+            }
             Event::Drain { host, life } => self.drain_data(host, life),
             Event::DataLands { host, number } => {
                 let data = &mut self.hosts[host].data;
@@ -303,23 +311,30 @@ impl World {
         let length = self.prng.between(at_most / 4, at_most);
         let all = self.plan.trouble != Trouble::Storage;
         let until = self.now + length;
-        match self.prng.below(if all { 8 } else { 4 }) {
-            0..=2 => {
+        match self.prng.below(if all { 10 } else { 6 }) {
+            0..=1 => {
                 self.tell(|| format!("host {} is cut off for {} s", host + 1, length / SECOND));
                 self.hosts[host].cut_until = until;
             }
-            3 => {
+            2..=3 => {
+                let slow = self.prng.between(2 * t, 8 * t);
+                self.tell(|| format!("host {} is slow, then cut off", host + 1));
+                self.hosts[host].slow_until = self.now + slow;
+                let length = self.prng.between(dead / 2, dead + 10 * t);
+                self.after(slow, Event::Cut { host, length });
+            }
+            4 => {
                 self.tell(|| format!("storage is gone for {} s", length / SECOND));
                 for state in &mut self.hosts {
                     state.cut_until = until;
                 }
             }
-            4 | 5 => {
+            5..=7 if all => {
                 if self.hosts[host].space.is_some() {
                     self.crash(host, length);
                 }
             }
-            6 => {
+            5 | 8 => {
                 self.tell(|| format!("host {} stands still for {} s", host + 1, length / SECOND));
                 self.hosts[host].paused_until = until;
             }
@@ -341,6 +356,7 @@ impl World {
         self.peace = true;
         for state in &mut self.hosts {
             state.cut_until = 0;
+            state.slow_until = 0;
             state.paused_until = state.paused_until.min(self.now);
         }
         for host in 0..self.hosts.len() {
@@ -494,8 +510,16 @@ impl World {
             let answer = Answer::Read(id, None);
             self.at(at, Event::Answer { host, life, answer });
         } else {
-            let delay = self.prng.between(1, 20) * MS / 4;
+            let delay = self.prng.between(1, 20) * MS / 4 + self.slowness(host) / 2;
             self.after(delay, Event::Sample { host, life, id, offset, len });
+        }
+    }
+
+    /// How much longer an answer takes on slow storage.
+    fn slowness(&mut self, host: usize) -> u64 {
+        match self.hosts[host].slow_until > self.now {
+            true => self.prng.below(2 * self.plan.timing.io().as_nanos() as u64),
+            false => 0,
         }
     }
 
@@ -544,8 +568,14 @@ impl World {
             let delay = self.prng.between(1, 20) * MS / 4;
             self.after(delay, Event::Execute { host, life, id });
             let delay = delay + self.prng.between(1, 20) * MS / 4;
-            let answer = Answer::Wrote(id, WriteOutcome::Done);
-            self.after(delay, Event::Answer { host, life, answer });
+            let done = self.now + delay + self.slowness(host);
+            // What takes longer than its deadline is given up, though it was executed.
+            let (at, outcome) = match done <= end {
+                true => (done, WriteOutcome::Done),
+                false => (end, WriteOutcome::Unknown),
+            };
+            let answer = Answer::Wrote(id, outcome);
+            self.at(at, Event::Answer { host, life, answer });
         }
         let pending = Pending { id, offset, bytes, torn };
         self.hosts[host].pending.push(pending);

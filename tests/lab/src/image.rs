@@ -7,7 +7,7 @@ use crate::kernel::{self, Kernel};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What is installed in the guest, beside Debian's minimal base. No init system is ever run in it.
@@ -117,7 +117,8 @@ fn rootfs(lab: &Lab) -> Result<PathBuf> {
     })
 }
 
-fn write_executable(path: &Path, text: &str) -> Result<()> {
+/// Writes a script that may be run.
+pub fn write_executable(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     Ok(())
@@ -210,51 +211,6 @@ impl Cpio {
         self.add("TRAILER!!!", 0, &[]);
         self.bytes
     }
-}
-
-/// The path of a `tgtd` of this host's Debian release, unpacked under the cache with its libraries and
-/// started through a wrapper that finds them; nothing is installed.
-pub fn tgtd(lab: &Lab) -> Result<PathBuf> {
-    let codename = apt::codename()?;
-    let dir = lab.cached("tgt", &codename, |dir| {
-        let apt = Apt::foreign(lab, "tgt", &[&codename])?;
-        let tree = dir.join("root");
-        let mut packages = vec!["tgt".to_owned()];
-        let fields = apt.show("tgt").context("no package tgt")?;
-        let depends = fields.lines().find_map(|l| l.strip_prefix("Depends:")).unwrap_or_default();
-        // The libraries only; the Perl modules serve tgt-admin, which nobody needs here.
-        let libraries = depends
-            .split(',')
-            .filter_map(|d| d.split_whitespace().next())
-            .filter(|name| ["libaio", "libibverbs", "librdmacm", "libnl-", "libsystemd"].iter().any(|p| name.starts_with(p)));
-        packages.extend(libraries.map(str::to_owned));
-        for extra in ["libnl-3-200", "libnl-route-3-200"] {
-            if !packages.iter().any(|p| p == extra) && apt.show(extra).is_some() {
-                packages.push(extra.to_owned());
-            }
-        }
-        apt.unpack(&packages, &tree)?;
-        let sbin = dir.join("bin");
-        fs::create_dir_all(&sbin)?;
-        for tool in ["tgtd", "tgtadm", "tgtimg"] {
-            write_executable(
-                &sbin.join(tool),
-                &format!(
-                    "#!/bin/sh\n# {tool} from the unpacked package, with the libraries it came with.\n\
-                     root=$(dirname \"$(dirname \"$(readlink -f \"$0\")\")\")/root\n\
-                     LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu\n\
-                     export LD_LIBRARY_PATH\nexec \"$root/usr/sbin/{tool}\" \"$@\"\n"
-                ),
-            )?;
-        }
-        Ok(())
-    })?;
-    // A stable name beside the hashed one, for people.
-    let link = lab.dir.join("tgt");
-    let _lock = lab.lock("tgt")?;
-    let _ = fs::remove_file(&link);
-    symlink(&dir, &link)?;
-    Ok(dir.join("bin/tgtd"))
 }
 
 #[cfg(test)]

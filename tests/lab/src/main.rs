@@ -17,6 +17,7 @@ mod kernel;
 mod kernel_log;
 mod runner;
 mod scenario;
+mod unpacked;
 
 use crate::accel::Accel;
 use crate::cache::{Lab, target_dir};
@@ -26,6 +27,7 @@ use crate::image::Image;
 use crate::kernel::Kernel;
 use crate::runner::{Report, Run};
 use crate::scenario::Scenario;
+use crate::unpacked::{SANLOCK, TGT};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -89,6 +91,8 @@ enum Verb {
     List,
     /// Print the path of a tgtd (real target, user space) unpacked for tests on this machine
     TgtPath,
+    /// Print the path of a sanlock (the real lock manager) unpacked for tests on this machine
+    SanlockPath,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -192,7 +196,11 @@ fn dispatch(verb: Verb) -> Result<i32> {
             Ok(0)
         }
         Verb::TgtPath => {
-            println!("{}", image::tgtd(&lab)?.display());
+            println!("{}", TGT.program(&lab)?.display());
+            Ok(0)
+        }
+        Verb::SanlockPath => {
+            println!("{}", SANLOCK.program(&lab)?.display());
             Ok(0)
         }
     }
@@ -252,13 +260,15 @@ fn cargo(lab: &Lab) -> Command {
     cargo
 }
 
-/// `cargo test --workspace`, with a real tgtd for the tests that want one. Its output goes straight through.
+/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them. Its output goes straight through.
 fn workspace_tests(lab: &Lab) -> Result<bool> {
-    let tgtd = image::tgtd(lab)?;
+    let tgtd = TGT.program(lab)?;
+    let sanlock = SANLOCK.program(lab)?;
     say("cargo test --workspace --locked");
     let status = cargo(lab)
         .args(["test", "--workspace", "--locked"])
         .env("SANBLK_TGTD", tgtd)
+        .env("SANBLK_SANLOCK", sanlock)
         .status()
         .context("cannot start cargo")?;
     Ok(status.success())
