@@ -62,6 +62,8 @@ pub enum Input<'a> {
     /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
     /// tells the others that our earlier life is over, so it must be.
     Drained,
+    /// The gate refused to be armed, extended or restored: it had shut before the order came through.
+    GateShut,
     /// Somebody wants something.
     Order(Order),
 }
@@ -121,7 +123,7 @@ pub enum Order {
     },
 }
 
-/// What the gate shall do. Each `started` is good for [`Timing::give_up`](crate::timing::Timing::give_up).
+/// What the gate shall do. If it refuses, the lockspace must hear [`Input::GateShut`]. Each `started` is good for [`Timing::give_up`](crate::timing::Timing::give_up).
 #[derive(Debug)]
 pub enum GateOrder {
     /// From now on writes need renewals.
@@ -329,6 +331,7 @@ impl Lockspace {
                     *drained = true;
                 }
             }
+            Input::GateShut => self.lose(LostWhy::Silence),
             Input::Order(order) => self.order(now, order),
         }
         self.settle(now);

@@ -1,8 +1,10 @@
 //! One simulated host: its clock, its machine, its gate, its I/O under way, and what its holder of leases wants.
 
+use std::collections::VecDeque;
+
 use lockmgr::gate::{Gate, Permission};
 use lockmgr::time::Instant;
-use lockmgr::{IoId, Lockspace, Mode, WriteOutcome};
+use lockmgr::{GateOrder, IoId, Lockspace, Mode, WriteOutcome};
 
 use crate::disk::Snapshot;
 use crate::judge::Claim;
@@ -91,6 +93,8 @@ pub struct Host {
     pub pending: Vec<Pending>,
     pub unfenced: Option<IoId>,
     pub fencing: bool,
+    /// What the gate was told, and has not done yet.
+    pub gate_orders: VecDeque<GateOrder>,
     /// Data writes under way: resource and claim.
     pub data: Vec<(u64, usize, Claim)>,
     pub wants: Vec<Want>,
