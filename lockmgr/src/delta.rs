@@ -59,6 +59,8 @@ pub enum JoinError {
     },
     /// The slot could not be read or written for so long that its owner is bound to give up.
     Io,
+    /// The gate shut for good in this attachment.
+    GateShut,
     /// While rejoining: somebody else has been in our slot.
     SlotTaken,
 }

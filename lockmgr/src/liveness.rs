@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::ondisk::{Death, DeltaLease, DeltaSlot, Geometry, HostId, LEADER_LEN, Name};
+use crate::ondisk::{Death, DeltaLease, DeltaSlot, Event, Geometry, HostId, LEADER_LEN, Name};
 use crate::time::Instant;
 use crate::timing::Timing;
 
@@ -56,6 +56,8 @@ struct Peer {
     /// When a change had last been seen.
     last_live: Instant,
     changed_last: bool,
+    /// What it told us while it calls us: each event is reported once.
+    told: Option<Event>,
 }
 
 /// All other hosts of a lockspace.
@@ -91,14 +93,14 @@ impl Peers {
     }
 
     /// Takes a sample of the whole area: asked for at `asked`, here at `now`. `called` gets every slot whose record changed and
-    /// in which `me` is called.
+    /// in which `me` is called, and whether its event is news.
     pub fn sample(
         &mut self,
         area: &[u8],
         asked: Instant,
         now: Instant,
         me: HostId,
-        mut called: impl FnMut(HostId, &DeltaLease),
+        mut called: impl FnMut(HostId, &DeltaLease, bool),
     ) {
         let sectors = area.chunks_exact(self.geometry.sector_bytes());
         let first = self.peers.is_empty();
@@ -114,6 +116,7 @@ impl Peers {
                     last_check: asked,
                     last_live: now,
                     changed_last: true,
+                    told: None,
                 });
                 continue;
             }
@@ -130,9 +133,12 @@ impl Peers {
                 .filter(|slot| slot.lease.space_name == self.space)
             {
                 peer.lease = Some(slot.lease);
-                if slot.notify.contains(me) && host != me {
-                    called(host, &slot.lease);
+                let calls = slot.notify.contains(me) && host != me;
+                let event = calls.then_some(slot.lease.event);
+                if calls {
+                    called(host, &slot.lease, peer.told != event);
                 }
+                peer.told = event;
             }
         }
     }
@@ -165,7 +171,8 @@ impl Peers {
             return Judgement::Over;
         }
         let Some(peer) = self.peers.get(host.index()) else {
-            return Judgement::Alive;
+            // We have just come, and saw nobody yet.
+            return Judgement::Silent;
         };
         let same = peer.lease.is_some_and(|known| {
             known.owner_generation == slot.owner_generation && known.timestamp == slot.timestamp

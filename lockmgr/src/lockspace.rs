@@ -4,10 +4,9 @@
 //!         join                 slot is ours                 silence for 8t     drained, quiet, then the slot is ours
 //!   Out -------> Joining ------------------> Member Whole -----------------> Lost ------> Rejoining ------> Member Reclaiming
 //!    ^                                          |                              ^                              |    |
-//!    | leave, slot given back                   |                              +---------- silence -----------+    | all won
+//!    | slot given back                    leave |                              +---------- silence -----------+    | all won
 //!    +---------------- Leaving <----------------+                                                                  v
-//!    |                                          anything not as we left it ------> Refused, or Ended        Member Whole
-//!    +---- leave --------------------------------------------------------------------------+
+//!                                               anything not as we left it ------> Refused, or Ended        Member Whole
 //! ```
 //!
 //! The contract with the driver: call [`handle`](Lockspace::handle) with what happened, then take every output until
@@ -219,7 +218,7 @@ enum Phase {
     /// Nothing is written until nothing older can land, neither ours nor the data path's.
     Lost { left: DeltaLease, drained: bool },
     Rejoining { left: DeltaLease },
-    /// Nothing is held, nothing is won back, the gate stays shut.
+    /// Nothing is held, nothing is won back, the gate stays shut, and no join opens it.
     Ended,
 }
 
@@ -519,7 +518,10 @@ impl Lockspace {
         self.leases.retain(|lease| !lease.is_gone());
         match (why, standing, left) {
             _ if leaving => {
-                self.phase = Phase::Out;
+                self.phase = match standing {
+                    Standing::Refused => Phase::Ended,
+                    Standing::Whole | Standing::Reclaiming => Phase::Out,
+                };
                 self.out.note(Note::Left);
             }
             (LostWhy::Silence, Standing::Whole | Standing::Reclaiming, Some(left)) => {
@@ -542,11 +544,11 @@ impl Lockspace {
 
     fn sample(&mut self, now: Instant, asked: Instant, area: &[u8]) {
         let mut called = Vec::new();
-        self.peers.sample(area, asked, now, self.us.host, |from, lease| {
-            called.push((from, lease.owner_generation, lease.event));
+        self.peers.sample(area, asked, now, self.us.host, |from, lease, news| {
+            called.push((from, lease.owner_generation, lease.event, news));
         });
-        for &(from, generation, event) in &called {
-            if event.number != 0 {
+        for &(from, generation, event, news) in &called {
+            if news && event.number != 0 {
                 self.out.note(Note::Told { from, generation, event });
             }
         }
@@ -579,10 +581,13 @@ impl Lockspace {
                 self.delta.release(&mut self.out, now);
             }
             Phase::Left { standing } if self.out.is_quiet() => {
-                if standing == Standing::Whole {
-                    self.out.gate(GateOrder::Disarm);
-                }
-                self.phase = Phase::Out;
+                self.phase = match standing {
+                    Standing::Refused => Phase::Ended,
+                    Standing::Whole | Standing::Reclaiming => {
+                        self.out.gate(GateOrder::Disarm);
+                        Phase::Out
+                    }
+                };
                 self.out.note(Note::Left);
             }
             Phase::Member { started, standing: Standing::Reclaiming, late } => {
@@ -609,12 +614,14 @@ impl Lockspace {
 
     fn order(&mut self, now: Instant, order: Order) {
         match order {
-            Order::Join => {
-                if self.phase == Phase::Out {
+            Order::Join => match self.phase {
+                Phase::Out => {
                     self.phase = Phase::Waiting;
                     self.peers = Peers::new(self.us.geometry, self.us.space, self.us.timing);
                 }
-            }
+                Phase::Ended => self.out.note(Note::JoinFailed(JoinError::GateShut)),
+                _ => {}
+            },
             Order::Leave => self.leave(),
             Order::Tell { host, event } => {
                 if self.membership().is_some() {
@@ -663,10 +670,7 @@ impl Lockspace {
             Phase::Member { started, standing, .. } if self.leases.is_empty() => {
                 self.phase = Phase::Leaving { started, standing };
             }
-            Phase::Ended => {
-                self.phase = Phase::Out;
-                self.out.note(Note::Left);
-            }
+            Phase::Ended => self.out.note(Note::Left),
             _ => self.out.note(Note::LeaveRefused),
         }
     }

@@ -121,7 +121,11 @@ fn sectors_are_torn() {
 
 /// A seed below `bound` that shows the breakage.
 fn caught(mutant: Mutant, trouble: Trouble, bound: u64) -> (u64, String) {
-    let judged = |seed| Some((seed, run(Plan::draw(seed, trouble, Some(mutant))).1.err()?));
+    // By a judge of safety, not because the run got stuck.
+    let judged = |seed| {
+        let (world, _) = run(Plan::draw(seed, trouble, Some(mutant)));
+        Some((seed, world.judge.violations.first()?.clone()))
+    };
     (1..=bound)
         .find_map(judged)
         .unwrap_or_else(|| panic!("{mutant:?} passed {bound} seeds"))
