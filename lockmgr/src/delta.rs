@@ -16,7 +16,11 @@
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
 
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
-use crate::ondisk::{BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name};
+use crate::mutant::Mutant;
+use crate::ondisk::{
+    BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags,
+    Name,
+};
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
 use crate::timing::{RENEWAL_RETRY, Timing};

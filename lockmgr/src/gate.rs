@@ -128,7 +128,9 @@ impl Gate {
         _proof: Reclaimed,
     ) -> Result<(), Expired> {
         // The deadline may have passed without anybody asking: the proof covers that as well.
-        self.advance(now, deadline_after(started, give_up), |word| word != REFUSED)
+        self.advance(now, deadline_after(started, give_up), |word| {
+            word != REFUSED
+        })
     }
 
     /// The lockspace was left with nothing held. A gate that shut stays shut.

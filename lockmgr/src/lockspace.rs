@@ -232,8 +232,13 @@ enum Phase {
         standing: Standing,
     },
     /// Nothing is written until nothing older can land, neither ours nor the data path's.
-    Lost { left: DeltaLease, drained: bool },
-    Rejoining { left: DeltaLease },
+    Lost {
+        left: DeltaLease,
+        drained: bool,
+    },
+    Rejoining {
+        left: DeltaLease,
+    },
     /// Nothing is held, nothing is won back, the gate stays shut, and no join opens it.
     Ended,
 }
@@ -581,12 +586,17 @@ impl Lockspace {
 
     fn sample(&mut self, now: Instant, asked: Instant, area: &[u8]) {
         let mut called = Vec::new();
-        self.peers.sample(area, asked, now, self.us.host, |from, lease, news| {
-            called.push((from, lease.owner_generation, lease.event, news));
-        });
+        self.peers
+            .sample(area, asked, now, self.us.host, |from, lease, news| {
+                called.push((from, lease.owner_generation, lease.event, news));
+            });
         for &(from, generation, event, news) in &called {
             if news && event.number != 0 {
-                self.out.note(Note::Told { from, generation, event });
+                self.out.note(Note::Told {
+                    from,
+                    generation,
+                    event,
+                });
             }
         }
         if !called.is_empty()

@@ -74,7 +74,11 @@ impl Requests {
     pub fn read_lvb(&mut self, cx: &mut Cx, lease: LeaseId) -> Result<(), LeaseError> {
         self.room()?;
         let sector = cx.us.geometry.sector_bytes();
-        let at = cx.us.geometry.lvb_sector().ok_or(LeaseError::NoRoomForLvb)?;
+        let at = cx
+            .us
+            .geometry
+            .lvb_sector()
+            .ok_or(LeaseError::NoRoomForLvb)?;
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0 + at, sector, deadline);
         self.errands.push(Errand {

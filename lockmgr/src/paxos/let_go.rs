@@ -125,12 +125,27 @@ impl Lease {
             // A shared holder owns no leader.
             (Mode::Shared, _) => {
                 let phase = Phase::Releasing;
-                self.flag_released(cx, LettingGo { lver, known: None, mode, then, phase })
+                self.flag_released(
+                    cx,
+                    LettingGo {
+                        lver,
+                        known: None,
+                        mode,
+                        then,
+                        phase,
+                    },
+                )
             }
             (Mode::Exclusive, lvb) => {
                 let known = Some(held.leader);
                 let phase = Phase::Sharing;
-                let mut state = LettingGo { lver, known, mode, then, phase };
+                let mut state = LettingGo {
+                    lver,
+                    known,
+                    mode,
+                    then,
+                    phase,
+                };
                 match lvb {
                     Some(lvb) => {
                         state.phase = self.write_lvb(cx, lvb);
@@ -165,17 +180,35 @@ impl Lease {
         // Before the leader is free: whoever wins it next must see that we share it.
         self.write_own(cx, HostSector { mode, ..self.block });
         let phase = Phase::Sharing;
-        State::LettingGo(LettingGo { lver, known, mode, then, phase })
+        State::LettingGo(LettingGo {
+            lver,
+            known,
+            mode,
+            then,
+            phase,
+        })
     }
 
     /// Takes back what was, or may be, decided for us in version `lver`.
     pub(super) fn retract(&mut self, cx: &mut Cx, lver: u64, keep: Option<Held>) -> Next {
         let (mode, then) = match keep {
-            Some(held) => (ModeBlock::of_shared(held.generation), Then::StillShared { held }),
+            Some(held) => (
+                ModeBlock::of_shared(held.generation),
+                Then::StillShared { held },
+            ),
             None => (ModeBlock::NONE, Then::Gone),
         };
         let phase = Phase::Sharing;
-        self.let_go_look(cx, LettingGo { lver, known: None, mode, then, phase })
+        self.let_go_look(
+            cx,
+            LettingGo {
+                lver,
+                known: None,
+                mode,
+                then,
+                phase,
+            },
+        )
     }
 
     fn flag_released(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {

@@ -244,7 +244,11 @@ impl Lease {
                     Some(_) if held.mode == Mode::Shared => return Err(LeaseError::NotExclusive),
                     Some(bytes) => {
                         assert_eq!(bytes.len(), cx.us.geometry.sector_bytes(), "one sector");
-                        let place = cx.us.geometry.lvb_sector().ok_or(LeaseError::NoRoomForLvb)?;
+                        let place = cx
+                            .us
+                            .geometry
+                            .lvb_sector()
+                            .ok_or(LeaseError::NoRoomForLvb)?;
                         Some(Lvb { place, bytes })
                     }
                     None => None,

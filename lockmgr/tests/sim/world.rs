@@ -31,16 +31,53 @@ enum Event {
     Think(usize),
     Data(usize),
     Incident(usize),
-    Restart { host: usize, life: u64 },
-    Fence { host: usize, life: u64 },
-    Execute { host: usize, life: u64, id: IoId },
-    Sample { host: usize, life: u64, id: IoId, offset: u64, len: usize },
-    LookAgain { host: usize, life: u64, id: IoId, snapshot: Snapshot },
-    Answer { host: usize, life: u64, answer: Answer },
-    DataLands { host: usize, number: u64 },
-    Drain { host: usize, life: u64 },
-    Cut { host: usize, length: u64 },
-    Gate { host: usize, life: u64 },
+    Restart {
+        host: usize,
+        life: u64,
+    },
+    Fence {
+        host: usize,
+        life: u64,
+    },
+    Execute {
+        host: usize,
+        life: u64,
+        id: IoId,
+    },
+    Sample {
+        host: usize,
+        life: u64,
+        id: IoId,
+        offset: u64,
+        len: usize,
+    },
+    LookAgain {
+        host: usize,
+        life: u64,
+        id: IoId,
+        snapshot: Snapshot,
+    },
+    Answer {
+        host: usize,
+        life: u64,
+        answer: Answer,
+    },
+    DataLands {
+        host: usize,
+        number: u64,
+    },
+    Drain {
+        host: usize,
+        life: u64,
+    },
+    Cut {
+        host: usize,
+        length: u64,
+    },
+    Gate {
+        host: usize,
+        life: u64,
+    },
 }
 
 /// What holders do.
@@ -138,7 +175,10 @@ impl World {
                 let at = match slow {
                     // One host, and each time it has come back before.
                     true if host > 0 => break,
-                    true => (number + 1) * whole / (world.plan.incidents + 1) + world.prng.below(60 * SECOND),
+                    true => {
+                        (number + 1) * whole / (world.plan.incidents + 1)
+                            + world.prng.below(60 * SECOND)
+                    }
                     false => world.prng.below(whole),
                 };
                 world.after(at, Event::Incident(host));
@@ -494,7 +534,11 @@ impl World {
     }
 
     fn drain(&mut self, host: usize) {
-        while let Some(output) = self.hosts[host].space.as_mut().and_then(Lockspace::poll_output) {
+        while let Some(output) = self.hosts[host]
+            .space
+            .as_mut()
+            .and_then(Lockspace::poll_output)
+        {
             self.perform(host, output);
         }
         if self.hosts[host].space.is_some() {
@@ -537,7 +581,11 @@ impl World {
                 if self.hosts[host].gate_orders.len() == 1 {
                     // The keeper may be held up between deciding and doing.
                     let life = self.hosts[host].life;
-                    let delay = if self.prng.percent(20) { self.prng.below(100) * MS } else { 0 };
+                    let delay = if self.prng.percent(20) {
+                        self.prng.below(100) * MS
+                    } else {
+                        0
+                    };
                     self.after(delay, Event::Gate { host, life });
                 }
             }
@@ -566,7 +614,8 @@ impl World {
             match moved {
                 Ok(()) if restores => {
                     let (hosts, at) = (&self.hosts, self.now);
-                    self.judge.restored(at, host, |of| hosts[of].gate_is_open(at));
+                    self.judge
+                        .restored(at, host, |of| hosts[of].gate_is_open(at));
                 }
                 Err(_) if !disarms => {
                     self.tell(|| format!("host {}: the gate had shut", host + 1));
@@ -587,9 +636,22 @@ impl World {
             let answer = Answer::Read(id, None);
             self.at(at, Event::Answer { host, life, answer });
         } else {
-            let slow = if self.plan.trouble == Trouble::Slow { 0 } else { self.slowness(host) / 2 };
+            let slow = if self.plan.trouble == Trouble::Slow {
+                0
+            } else {
+                self.slowness(host) / 2
+            };
             let delay = self.prng.between(1, 20) * MS / 4 + slow;
-            self.after(delay, Event::Sample { host, life, id, offset, len });
+            self.after(
+                delay,
+                Event::Sample {
+                    host,
+                    life,
+                    id,
+                    offset,
+                    len,
+                },
+            );
         }
     }
 
