@@ -20,7 +20,7 @@ same 2 "$(path_field 6 .portal_group)" "portal group of path 6"
 
 say "== fenced by its own return"
 writes_start 25
-sleep 3
+io_runs 20
 link_drop 5 out
 within 15 paths_up 1
 io_runs 10
@@ -36,7 +36,7 @@ detach
 say "== fenced by LOGICAL UNIT RESET, once the target has given the connection up"
 attached --allow-fence lun-reset
 writes_start 165
-sleep 3
+io_runs 20
 link_drop 5 out
 within 15 paths_up 1
 io_runs 10
