@@ -2,6 +2,7 @@
 //! block requests never come near it.
 
 pub mod attach;
+mod carrier;
 pub mod detach;
 pub mod make;
 pub mod notify;
@@ -176,6 +177,25 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 }
 
 impl Daemon {
+    /// Tells every volume of carriers that come and go. Without them, silence and time find out the same.
+    async fn watch_carriers(self: Rc<Self>) {
+        let mut news = match carrier::watch() {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!("carriers of interfaces are not watched: {error}");
+                return;
+            }
+        };
+        while let Some((interface, up)) = news.recv().await {
+            tracing::debug!("{interface}: carrier {}", if up { "up" } else { "down" });
+            for volume in self.volumes.borrow().values() {
+                let interface = interface.clone();
+                // A queue that does not listen is somebody else's concern.
+                let _ = volume.send(Mail::Carrier { interface, up });
+            }
+        }
+    }
+
     async fn serve(self: Rc<Self>) -> Result<(), Failure> {
         let socket = self.layout.socket();
         let cannot = |error: io::Error| {
@@ -190,6 +210,7 @@ impl Daemon {
         self.clean_up().await;
         let listener = server::bind(&socket).map_err(cannot)?;
         let server = tokio::task::spawn_local(server::serve(listener, Rc::clone(&self)));
+        let carriers = tokio::task::spawn_local(Rc::clone(&self).watch_carriers());
         notify::ready();
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
@@ -197,6 +218,7 @@ impl Daemon {
         }
         notify::stopping();
         server.abort();
+        carriers.abort();
         let _ = std::fs::remove_file(&socket);
         self.drain(&mut terminate).await;
         tracing::info!("ended");

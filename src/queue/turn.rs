@@ -119,6 +119,16 @@ impl Turn {
         Some(id)
     }
 
+    /// The carrier of an interface came or went: that concerns the paths whose sockets are bound to it.
+    pub fn carrier(&mut self, interface: &str, up: bool) {
+        let now = self.now();
+        for (index, bound) in self.interfaces.iter().enumerate() {
+            if bound.as_deref() == Some(interface) {
+                self.volume.carrier(now, PathId(index as u8), up);
+            }
+        }
+    }
+
     /// Hands in a request that does not come from the ring.
     pub fn submit(&mut self, front: &mut impl Front, request: BlockRequest) {
         let now = self.now();

@@ -23,7 +23,7 @@ use multipath::{
 };
 
 use crate::orders::attach;
-use crate::plan::{Order, Plan};
+use crate::plan::{Order, Plan, SPARE_LEN, SPARES};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -146,12 +146,8 @@ impl Host {
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
         // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
-        let buffers =
-            usize::from(plan.depth) + multipath_links() + usize::from(crate::plan::SPARES);
-        let len = plan
-            .io_len_max()
-            .max(SCRATCH_LEN)
-            .max(crate::plan::SPARE_LEN) as usize;
+        let buffers = usize::from(plan.depth) + multipath_links() + usize::from(SPARES);
+        let len = plan.io_len_max().max(SCRATCH_LEN).max(SPARE_LEN) as usize;
         let mut memory = Buffers::new(buffers, len);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
@@ -330,8 +326,8 @@ impl Host {
         while again {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
-            again |= self.release_held_back();
             again |= self.take_back(now);
+            again |= self.release_held_back();
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -430,9 +426,9 @@ impl Host {
 
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
         // What was armed is used up; the turn arms anew.
-        let slot = self.slots.get_mut(&link).expect("it lives");
-        slot.armed = Want::Nothing;
-        slot.idle = true;
+        if let Some(slot) = self.slots.get_mut(&link) {
+            (slot.armed, slot.idle) = (Want::Nothing, true);
+        }
         while !bytes.is_empty() {
             match self.volume.want(link) {
                 Want::Payload {

@@ -10,7 +10,7 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Bug, FLAVOURS, Flavour, Limits, Ping, Portal, Reinstatement, TargetConfig};
+use kit::target::{Bug, FLAVOURS, Flavour, Limits, Ping, Portal, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
 use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
@@ -216,20 +216,14 @@ impl Plan {
     fn with_outages(self, prng: &mut Prng) -> Plan {
         let duration = Duration::from_secs(prng.between(400, 1_000));
         let paths = prng.between(2, 3) as usize;
-        let apart = u16::from(prng.percent(70));
+        let one_group = prng.percent(25);
         Plan {
             paths,
-            groups: (0..paths as u16).map(|portal| 1 + apart * portal).collect(),
-            links: vec![LinkConfig::default(); paths],
-            // What is parked in a thread that reads keeps back all that came behind it, longer than any hold.
-            flavour: prng.pick(&[
-                Flavour::Lio,
-                Flavour::Tgt,
-                Flavour::Spdk,
-                Flavour::Scst,
-                Flavour::Ctl,
-            ]),
-            task_set_per_nexus: prng.percent(50),
+            groups: (0..paths)
+                .map(|path| if one_group { 1 } else { path as u16 + 1 })
+                .collect(),
+            task_set_per_nexus: self.task_set_per_nexus || prng.percent(50),
+            links: (0..paths).map(|_| Plan::draw_link(prng)).collect(),
             depth: prng.between(2, 8) as u16,
             region: prng.between(4, 24),
             // What is sent unasked can lie in a receive buffer as a whole.
@@ -248,7 +242,7 @@ impl Plan {
             bursts: 70,
             recovery: RECOVERY_LONG,
             park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
-            allow_lun_reset: prng.percent(40),
+            allow_lun_reset: prng.percent(50),
             ..self
         }
     }
@@ -351,13 +345,12 @@ impl Plan {
         target
     }
 
-    /// In outages most targets are none that anybody knows: what is known of tgt alone would make a hold of an hour.
+    /// Where a login alone proves nothing, who they are decides how long that takes. In outages tgt and SPDK do not say
+    /// who they are: what is known of tgt makes a hold of an hour.
     fn vendor(&self) -> &'static str {
-        let waits = self.flavour.reinstatement() != Reinstatement::AnswerAtOnce;
-        match self.trouble {
-            Trouble::Outages if waits && self.task_set_per_nexus => Flavour::Lio.vendor(),
-            Trouble::Outages => "KIT",
-            _ => self.flavour.vendor(),
+        match (self.trouble, self.flavour) {
+            (Trouble::Outages, Flavour::Tgt | Flavour::Spdk) => "KIT",
+            (_, flavour) => flavour.vendor(),
         }
     }
 
@@ -523,20 +516,26 @@ impl Plan {
         if prng.percent(70) {
             world.schedule(at, Incident::Inject(LUN_0, injection));
         }
-        let soon = at + Duration::from_millis(prng.between(1, 3_000));
-        if prng.percent(50) {
-            let unread = Duration::from_millis(prng.between(1_000, 119_000));
-            world.schedule(at, Incident::StopReading(link.0, unread));
+        // Before the silence is noticed, and after more than one write.
+        let soon = at + Duration::from_millis(prng.between(1_000, 4_500));
+        let unread = prng.percent(60);
+        if unread {
+            let time = Duration::from_millis(prng.between(1_000, 119_000));
+            world.schedule(at, Incident::StopReading(link.0, time));
         }
         let directions: &[Direction] = prng.pick(&[
             &[Direction::ToTarget],
-            &[Direction::ToInitiator],
             &[Direction::ToTarget, Direction::ToInitiator],
+            &[Direction::ToInitiator],
         ]);
         for direction in directions {
             world.schedule(soon, Incident::Cut(link, *direction));
         }
-        let later = soon + Duration::from_millis(prng.between(1_000, 700_000));
+        if unread {
+            // A reset that arrives would empty the receive buffer.
+            world.schedule(soon, Incident::Cut(link, Direction::ToTarget));
+        }
+        let later = soon + Duration::from_millis(prng.between(1_000, 450_000));
         world.schedule(later, Incident::Heal(link));
     }
 

@@ -290,6 +290,47 @@ fn after_an_abort_nothing_touches_the_buffer_and_nothing_unsent_arrives() {
     );
 }
 
+/// The ends of a connection as the kernel's table writes them: ours first, seen from `peer`.
+fn ends(peer: &TcpStream) -> [String; 2] {
+    [peer.peer_addr(), peer.local_addr()].map(|end| format!(":{:04X}", end.unwrap().port()))
+}
+
+/// Whether the kernel still has our end of this connection: only such a socket can send anything.
+fn kernel_has(ends: &[String; 2]) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        ends.iter()
+            .all(|end| columns.next().is_some_and(|column| column.ends_with(end)))
+    })
+}
+
+#[test]
+fn when_a_loss_is_reported_the_kernel_has_nothing_left_to_send() {
+    // The peer takes nothing, so the send queue is full; then we abort, or the peer says goodbye.
+    for ours in [true, false] {
+        let (mut bench, peer) = Bench::connected(&SocketOptions::default());
+        let ends = ends(&peer);
+        let pieces = [Piece::Payload {
+            buffer: BufferId(1),
+            offset: 0,
+            len: BUFFER_BYTES,
+        }; 64];
+        bench.ring.send(LINK, &pieces, &bench.slots);
+        bench.place(0, 1000);
+        bench.quiet_for(Duration::from_millis(20));
+        assert!(kernel_has(&ends));
+        if ours {
+            bench.ring.close(LINK, Close::Abort);
+            assert_eq!(bench.lost(), LostReason::Ours);
+        } else {
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(bench.lost(), LostReason::PeerClosed);
+        }
+        assert!(!kernel_has(&ends), "aborted by us: {ours}");
+    }
+}
+
 #[test]
 fn an_abort_in_the_turn_that_armed_everything_is_clean_too() {
     let (mut bench, mut peer) = Bench::connected(&SocketOptions::default());

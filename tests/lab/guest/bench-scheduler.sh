@@ -113,10 +113,10 @@ E
     expect iscsiadm -m discovery -t sendtargets -p "$P6"
     for _t in kernel kernel-one; do expect iscsiadm -m node -T "iqn.2026-01.lab.sanblk:$_t" --login; done
     for _s in $SELECTORS; do
-        within 40 map_has 2 "$_s"
+        within 120 map_has 2 "$_s"
         dmsetup table "$_s" | grep -q " $_s 0 2 " || fail "the map does not use $_s: $(dmsetup table "$_s")"
     done
-    within 40 map_has 1 one-link
+    within 120 map_has 1 one-link
     multipath -ll
 }
 # map_has PATHS MAP
@@ -127,8 +127,8 @@ sanblk_up() {
     for _d in $SANBLK_ONE $SANBLK_TWO; do DEV=$_d detach; done
     SANBLK_TWO=$(sanblk_device 5 6 sanblk)
     SANBLK_ONE=$(sanblk_device '' 6 sanblk-one)
-    DEV=$SANBLK_TWO within 15 paths_up 2
-    DEV=$SANBLK_ONE within 15 paths_up 1
+    DEV=$SANBLK_TWO within 60 paths_up 2
+    DEV=$SANBLK_ONE within 60 paths_up 1
     udevadm settle
 }
 SANBLK_ONE='' SANBLK_TWO=''

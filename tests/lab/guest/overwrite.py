@@ -1,8 +1,8 @@
-"""The application of the ghost-write scenarios: `overwrite.py DISK CONTROL LABEL BLOCK...`.
+"""The application of the ghost-write scenarios: `overwrite.py DISK CONTROL WORD-ROUND BLOCK...`.
 
-For every 4 KiB BLOCK at once: writes `PARK-LABEL-BLOCK`, and as soon as that is answered `NEWER-LABEL-BLOCK` over it.
-Files in CONTROL: answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
-check LABEL BLOCK...` reads every block and fails unless it holds the newer text.
+For every 4 KiB BLOCK at once: writes `WORD-ROUND-BLOCK`, and as soon as that is answered `NEWER-ROUND-BLOCK` over it.
+Files in CONTROL: ready (made), go (waited for), answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
+check WORD-ROUND BLOCK...` reads every block and fails unless it holds the newer text.
 """
 
 import mmap
@@ -12,10 +12,10 @@ import threading
 import time
 
 SIZE = 4096
-disk, control, label = sys.argv[1:4]
+disk, control = sys.argv[1:3]
+old, label = sys.argv[3].split("-")
 blocks = [int(block) for block in sys.argv[4:]]
 fd = os.open(disk, os.O_RDWR | os.O_DIRECT)
-start = time.monotonic()
 failed = []
 
 
@@ -35,7 +35,8 @@ def touch(name):
 
 def overwrite(block):
     try:
-        write("PARK", block)
+        start = time.monotonic()
+        write(old, block)
         answered = time.monotonic()
         touch("answered")
         write("NEWER", block)
@@ -56,6 +57,9 @@ if control == "check":
             failed.append(block)
 else:
     threads = [threading.Thread(target=overwrite, args=(block,)) for block in blocks]
+    touch("ready")
+    while not os.path.exists(os.path.join(control, "go")):
+        time.sleep(0.002)
     for thread in threads:
         thread.start()
     for thread in threads:

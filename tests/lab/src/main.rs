@@ -11,6 +11,7 @@ mod apt;
 mod bench;
 mod cache;
 mod command;
+mod cuts;
 mod guest;
 mod image;
 mod kernel;
@@ -79,6 +80,17 @@ enum Verb {
         /// Minutes after which no more are begun
         #[arg(long)]
         minutes: Option<u64>,
+    },
+    /// Random cuts and returns of both links under verified IO; writes tests/lab/logs/
+    Cuts {
+        /// How many, on LIO fileio and again on iblock
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+        /// Of all that is random
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[command(flatten)]
+        which: Which,
     },
     /// A guest with the target up and sanblk installed, and a shell in it
     Shell(Which),
@@ -155,6 +167,19 @@ fn dispatch(verb: Verb) -> Result<i32> {
             Ok(0)
         }
         Verb::Soak { seeds, minutes } => soak::run(&lab, seeds, minutes),
+        Verb::Cuts { count, seed, which } => {
+            let sanblk = sanblk(&lab)?;
+            let settings = cuts::Settings { count, seed };
+            for kernel in which.kernels() {
+                let image = image::build(&lab, *kernel)?;
+                let accel = accel::choose(&lab, &image)?;
+                let status = cuts::run(&lab, &image, accel, &sanblk, settings)?;
+                if status != 0 {
+                    return Ok(status);
+                }
+            }
+            Ok(0)
+        }
         Verb::Shell(which) => shell(&lab, which.kernels()[0]),
         Verb::Image(which) => {
             for kernel in which.kernels() {

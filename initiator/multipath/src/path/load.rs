@@ -48,12 +48,16 @@ impl Load {
         self.ramp.sent_elsewhere(len);
     }
 
-    /// The command was answered, well or not.
+    /// The command was carried out, its data moved.
     pub fn completed(&mut self, now: Instant, sent: Sent) {
         let completion = self.meter.completed(now, sent);
         if let Some(span) = completion.span {
             let window = self.window(span.direction);
             self.windows.of_mut(span.direction).measured(&span, window);
+        }
+        // A flush takes what it takes.
+        if sent.direction.is_none() {
+            return;
         }
         let excess = stall::excess(completion.observed, completion.predicted);
         self.stall.note(now, excess);
@@ -67,7 +71,7 @@ impl Load {
         }
     }
 
-    /// The command is gone without an answer.
+    /// The command is gone without its data: refused, aborted, or its session was lost.
     pub fn dropped(&mut self, sent: Sent) {
         self.meter.dropped(sent);
     }
@@ -201,6 +205,19 @@ mod tests {
             next.at + (next.predicted + penalty) * 3
         );
         assert!(load.stall(at(3_000_000)) < Duration::from_micros(50));
+    }
+
+    #[test]
+    fn a_slow_flush_is_not_blamed_on_the_path() {
+        let mut load = Load::new(START_RATE);
+        load.returned(at(0));
+        let before = *load.ramp();
+        let sent = load.submitted(at(0), None, 0);
+        load.completed(at(900_000), sent);
+        assert_eq!(load.stall(at(900_000)), Duration::ZERO);
+        assert_eq!(load.meter().latency(), Duration::ZERO);
+        assert_eq!(*load.ramp(), before);
+        assert_eq!(load.meter().in_flight(), 0);
     }
 
     #[test]

@@ -115,17 +115,13 @@ impl Meter {
         }
     }
 
-    /// The command was answered, well or not.
+    /// The command was carried out, its data moved. One that was refused is [`Meter::dropped`]: it says nothing of rates.
     pub fn completed(&mut self, now: Instant, sent: Sent) -> Completion {
         let observed = now.since(sent.at);
-        let unexplained = observed.saturating_sub(sent.moving);
-        if sent.alone && Class::of(sent.len) == Class::Small {
-            self.round_trip.note(now, unexplained);
+        // How long a flush or an UNMAP takes is no property of the path.
+        if sent.direction.is_some() {
+            self.delayed(now, &sent, observed.saturating_sub(sent.moving));
         }
-        let habit = self.latency.as_nanos() as u64;
-        let sample = unexplained.min(LATENCY_MAX).as_nanos() as u64;
-        self.latency =
-            Duration::from_nanos((habit * (LATENCY_WEIGHT - 1) + sample) / LATENCY_WEIGHT);
         let round_trip = self.round_trip();
         self.in_flight = self.in_flight.saturating_sub(1);
         let span = sent.direction.and_then(|direction| {
@@ -144,7 +140,17 @@ impl Meter {
         }
     }
 
-    /// The command is gone without an answer: aborted, or its session was lost.
+    fn delayed(&mut self, now: Instant, sent: &Sent, unexplained: Duration) {
+        if sent.alone && Class::of(sent.len) == Class::Small {
+            self.round_trip.note(now, unexplained);
+        }
+        let habit = self.latency.as_nanos() as u64;
+        let sample = unexplained.min(LATENCY_MAX).as_nanos() as u64;
+        self.latency =
+            Duration::from_nanos((habit * (LATENCY_WEIGHT - 1) + sample) / LATENCY_WEIGHT);
+    }
+
+    /// The command is gone without its data: refused, aborted, or its session was lost.
     pub fn dropped(&mut self, sent: Sent) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(direction) = sent.direction {

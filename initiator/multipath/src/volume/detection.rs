@@ -9,6 +9,7 @@ use core::time::Duration;
 use iscsi_client::session::Session;
 use iscsi_client::time::Instant;
 
+use super::ending::Life;
 use super::{CloseHow, Link, LinkId, Note, PathId, Volume};
 use crate::contract::TcpProgress;
 use crate::path::damping::Blame;
@@ -39,6 +40,26 @@ impl Volume {
         {
             path.silence.sampled(now, progress);
         }
+    }
+
+    /// The carrier of the interface that this path's connections are bound to came or went. A lost one is evidence
+    /// that needs no waiting; one that is back ends the wait for the next attempt.
+    pub fn carrier(&mut self, now: Instant, path: PathId, up: bool) {
+        let Some(known) = self.paths.get_mut(usize::from(path.0)) else {
+            return;
+        };
+        let waits = matches!(known.phase, Phase::Down { .. });
+        if !up {
+            let after = After::Retry {
+                why: "its interface has no carrier".to_owned(),
+                pause: Duration::ZERO,
+            };
+            self.close_path(now, path, CloseHow::Abort, after);
+        } else if waits && self.life == Life::Running {
+            known.backoff.reset();
+            self.connect(now, path);
+        }
+        self.settle(now);
     }
 
     /// Bytes arrived.

@@ -179,6 +179,7 @@ impl Volume {
         }
         let fence = &mut self.fences[usize::from(id.0)];
         fence.owed_since.get_or_insert(now);
+        // A last word that is on its way is about the sessions before this one.
         fence.hold.begin();
         if self.sibling(id, nexus).is_none() {
             let seconds = self.fence_terms().hold().as_secs();

@@ -83,8 +83,9 @@ impl Hold {
         }
     }
 
-    /// A new fence begins: what the last one found out does not bind it.
+    /// A new fence begins: what the last one found out does not bind it, and proves nothing about it.
     pub(super) fn begin(&mut self) {
+        self.stage = Stage::Idle;
         self.reset_failed = false;
     }
 
@@ -130,16 +131,19 @@ impl Volume {
             .min_by_key(|&(_, _, at)| at)
     }
 
-    /// A path that carries IO can give the last word: it was verified as this volume's.
-    fn find_witness(&self) -> Option<PathId> {
-        self.path_ids().find(|&id| {
-            let path = self.path(id);
+    /// A path that carries IO can give the last word: it was verified as this volume's. Rather another than the one whose
+    /// session died, which may not last.
+    fn find_witness(&self, id: PathId) -> Option<PathId> {
+        let fit = |&other: &PathId| {
+            let path = self.path(other);
             let room = path
                 .session
                 .as_ref()
                 .is_some_and(|session| session.room() > 0);
             matches!(path.phase, Phase::Up { .. }) && room
-        })
+        };
+        let others = self.path_ids().filter(|&other| other != id);
+        others.chain([id]).find(fit)
     }
 
     /// Starts what is due.
@@ -152,7 +156,7 @@ impl Volume {
         let Some((nexus, step, at)) = self.hold_due(id) else {
             return;
         };
-        let Some(via) = self.find_witness().filter(|_| now >= at) else {
+        let Some(via) = self.find_witness(id).filter(|_| now >= at) else {
             return;
         };
         match step {
@@ -281,7 +285,7 @@ impl Volume {
             Stage::Idle if self.ledger.is_empty() => None,
             Stage::Idle => {
                 let (_, _, at) = self.hold_due(id)?;
-                self.find_witness().map(|_| at)
+                self.find_witness(id).map(|_| at)
             }
             Stage::Resetting { deadline, .. } => Some(*deadline),
             Stage::Asking { out, .. } => out.map(|sent| sent.at + LAST_WORD_TIMEOUT),

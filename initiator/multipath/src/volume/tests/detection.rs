@@ -94,14 +94,14 @@ fn suspicion_steers_before_the_verdict() {
     let mut host = two_paths();
     host.cut(0);
     for tag in 0..4 {
-        host.submit(request(tag, Operation::Read, 0, 8));
+        host.write(tag, u64::from(tag) * 8, 8, 1);
     }
     host.pass(millis(40));
     assert_eq!(host.done.len(), 2, "one path answers");
     assert!(host.volume.path(PathId(0)).is_suspect() && host.is_up(0));
-    // New reads all go the other way.
+    // Whatever is new goes the other way.
     for tag in 4..12 {
-        host.submit(request(tag, Operation::Read, 0, 8));
+        host.write(tag, u64::from(tag) * 8, 8, 1);
     }
     host.pass(millis(5));
     assert_eq!(host.done.len(), 10);
@@ -262,4 +262,30 @@ fn a_reset_needs_no_clock() {
     let gap = longest_gap(&mut host, Operation::Write, millis(100));
     assert!(gap < millis(10), "{gap:?}");
     assert_eq!(deaths(&host), []);
+}
+
+#[test]
+fn a_carrier_needs_no_clock_either() {
+    let mut host = two_paths();
+    host.cut(0);
+    let now = host.now();
+    host.volume.carrier(now, PathId(0), false);
+    host.pass(millis(10));
+    let PathState::Down { why, .. } = host.state(0) else {
+        panic!("{:?}", host.state(0));
+    };
+    assert!(why.contains("no carrier"), "{why}");
+    // Long enough for a backoff of seconds; the carrier's return ends it.
+    host.pass(seconds(30));
+    host.heal(0);
+    let now = host.now();
+    host.volume.carrier(now, PathId(0), true);
+    host.pass(millis(50));
+    assert!(host.is_up(0));
+    // On a path that is up it says nothing new, and for a path that is not there it is ignored.
+    let now = host.now();
+    host.volume.carrier(now, PathId(0), true);
+    host.volume.carrier(now, PathId(7), false);
+    host.pass(millis(50));
+    assert!(host.is_up(0) && host.is_up(1));
 }

@@ -285,6 +285,47 @@ fn where_ordered_waits_for_nothing_the_backend_is_waited_out_after_the_login() {
 }
 
 #[test]
+fn a_last_word_says_nothing_of_a_session_that_dies_meanwhile() {
+    let mut config = target(&[1, 1]);
+    config.reinstatement = Reinstatement::AnswerAtOnce;
+    let mut host = per_nexus("KIT", config, false);
+    // The path is back while the backend is waited out, and its nexus is the same.
+    host.heal(0);
+    host.pass(seconds(BACKEND - 10));
+    assert!(host.is_up(0));
+    assert_eq!(host.volume.status().unresolved.len(), 1);
+    host.world.happen(Incident::ReleaseAll);
+    let slow = Injection {
+        nexus: None,
+        select: Select::Opcode(0),
+        fault: Fault::Delay(seconds(40)),
+        times: 1,
+    };
+    host.world.happen(Incident::Inject(LUN_0, slow));
+    host.pass(seconds(12));
+    assert_eq!(
+        host.result(0),
+        None,
+        "the last word is asked and not answered"
+    );
+    park_next_write(&mut host);
+    host.write(1, 64, 8, 0x33);
+    host.pass(millis(10));
+    host.cut(0);
+    host.pass(seconds(60));
+    let unresolved = host.volume.status().unresolved;
+    assert!(
+        unresolved.iter().any(|write| write.lba == 64),
+        "{unresolved:?}"
+    );
+    assert_eq!((host.result(0), host.result(1)), (None, None));
+    host.world.happen(Incident::ReleaseAll);
+    assert_eq!(host.wait(0), Some(Ok(())));
+    assert_eq!(host.wait(1), Some(Ok(())));
+    assert_eq!(host.volume.status().unresolved, []);
+}
+
+#[test]
 fn a_target_that_waits_at_the_login_owes_nothing_more() {
     for (vendor, reinstatement) in [
         ("LIO-ORG", Reinstatement::AnswerAfterDrain),
