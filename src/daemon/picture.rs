@@ -59,7 +59,7 @@ impl Volume {
             health,
             policy: status
                 .as_ref()
-                .map_or(PolicyKind::RoundRobin, |status| status.policy)
+                .map_or_else(PolicyKind::default, |status| status.policy)
                 .into(),
             no_path_retry: status
                 .as_ref()
