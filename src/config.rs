@@ -374,7 +374,10 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\n");
         let config = parse(&active).unwrap();
-        assert_eq!(config.defaults.policy, Some(Policy::RoundRobin));
+        assert_eq!(
+            config.defaults.policy.map(PolicyKind::from),
+            Some(PolicyKind::default())
+        );
         assert_eq!(config.defaults.allow_fence, Some(AllowFence::LunReset));
         assert_eq!(config.target.len(), 1);
     }

@@ -50,7 +50,7 @@ pub struct Arguments {
     /// CRC32C over data: none (unless the target insists) or required
     #[arg(long, value_name = "none|crc32c", hide_possible_values = true)]
     data_digest: Option<Digest>,
-    /// How a path is chosen [default: round-robin]
+    /// How a path is chosen [default: late-binding]
     #[arg(
         long,
         value_name = "late-binding|service-time|queue-length|round-robin|failover",

@@ -258,7 +258,7 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             policy: plan
                 .settings
                 .policy
-                .map_or(PolicyKind::RoundRobin, Into::into),
+                .map_or_else(PolicyKind::default, Into::into),
             allow_lun_reset: plan.settings.allow_fence == Some(AllowFence::LunReset),
             seed: u64::from_ne_bytes(seed),
         },

@@ -1,5 +1,7 @@
 //! What `status` shows of a volume: its queue's picture, in words that people and scripts know.
 
+use std::time::Duration;
+
 use iscsi_client::login::Authentication;
 use multipath::{
     FenceKind, FenceTimes, NoPathRetry, PathState, PathStatus, PolicyKind, VolumeStatus,
@@ -7,7 +9,8 @@ use multipath::{
 
 use crate::host::{self, records};
 use crate::report::{
-    FenceWord, FencesReport, Health, PathReport, PathWord, SessionReport, VolumeReport,
+    FenceWord, FencesReport, Health, PathReport, PathWord, SessionReport, StandingWord,
+    VolumeReport,
 };
 
 use super::volume::Volume;
@@ -59,7 +62,7 @@ impl Volume {
             health,
             policy: status
                 .as_ref()
-                .map_or(PolicyKind::RoundRobin, |status| status.policy)
+                .map_or_else(PolicyKind::default, |status| status.policy)
                 .into(),
             no_path_retry: status
                 .as_ref()
@@ -166,6 +169,23 @@ fn path_report(path: &PathStatus) -> PathReport {
             initial_r2t: terms.initial_r2t,
             immediate_data: terms.immediate_data,
         }),
+        standing: match path.damping.marginal_until(now) {
+            _ if path.suspect_since.is_some() => StandingWord::Suspect,
+            Some(_) => StandingWord::Marginal,
+            None => StandingWord::Full,
+        },
+        penalty: path.damping.penalty(now).round() as u64,
+        marginal_seconds: path
+            .damping
+            .marginal_until(now)
+            .map(|until| until.since(now).as_secs() + 1),
+        probation: path.pace.probation,
+        read_bytes_per_second: path.pace.rate.read,
+        write_bytes_per_second: path.pace.rate.write,
+        read_window_bytes: path.pace.window.read,
+        write_window_bytes: path.pace.window.write,
+        latency_ns: nanos(path.pace.latency),
+        stall_penalty_ns: nanos(path.pace.stall.penalty(now)),
         in_flight: path.in_flight,
         completed: path.completed,
         bytes_read: path.bytes_read,
@@ -183,8 +203,12 @@ fn path_report(path: &PathStatus) -> PathReport {
     }
 }
 
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 fn fences(times: FenceTimes) -> FencesReport {
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     FencesReport {
         done: times.done,
         last_ms: times.last.map(millis),
@@ -251,6 +275,16 @@ mod tests {
             retry_ms: None,
             round_trip_ns: None,
             session: None,
+            standing: StandingWord::Full,
+            penalty: 0,
+            marginal_seconds: None,
+            probation: false,
+            read_bytes_per_second: 0,
+            write_bytes_per_second: 0,
+            read_window_bytes: 0,
+            write_window_bytes: 0,
+            latency_ns: 0,
+            stall_penalty_ns: 0,
             in_flight: 0,
             completed: 0,
             bytes_read: 0,

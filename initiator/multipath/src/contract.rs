@@ -12,6 +12,9 @@ use iscsi_client::wire::{Isid, Lun, Tpgt};
 
 use crate::identity::{Description, Identity};
 use crate::note::Note;
+use crate::path::damping::Damping;
+use crate::path::stall::Stall;
+use crate::policy::PerDirection;
 
 /// Most paths of a volume.
 pub const PATHS_MAX: usize = 8;
@@ -412,8 +415,23 @@ impl FenceTimes {
     }
 }
 
+/// What a path can do, as its own answers show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathPace {
+    /// B: bytes per second that it would carry, never 0. A guess until it carried some in that direction.
+    pub rate: PerDirection<u64>,
+    /// W: bytes that may be outstanding.
+    pub window: PerDirection<u64>,
+    /// What an answer takes beside the queue's own time: round trip and medium, smoothed.
+    pub latency: Duration,
+    /// E: how much later than predicted its answers came lately; falls by itself.
+    pub stall: Stall,
+    /// It came back lately and carries little until it has proven itself.
+    pub probation: bool,
+}
+
 /// One path for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PathStatus {
     /// Which.
     pub id: PathId,
@@ -443,6 +461,10 @@ pub struct PathStatus {
     pub round_trip_ns: Option<u64>,
     /// It is suspect since then: new requests take other paths, if there are any.
     pub suspect_since: Option<Instant>,
+    /// What it did wrong lately: the penalty falls by itself.
+    pub damping: Damping,
+    /// Rates, windows, delays.
+    pub pace: PathPace,
     /// How the dead session of this path would be fenced now: a sentence for `status`.
     pub fence: String,
     /// The same as a word.
@@ -454,7 +476,7 @@ pub struct PathStatus {
 }
 
 /// A volume for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct VolumeStatus {
     /// Who it is.
     pub identity: Identity,

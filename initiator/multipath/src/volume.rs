@@ -50,8 +50,8 @@ use iscsi_client::time::Instant;
 
 pub use crate::contract::{
     CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
-    Operation, Output, PATHS_MAX, PathConfig, PathId, PathState, PathStatus, PolicyKind, Request,
-    SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, PolicyKind,
+    Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 

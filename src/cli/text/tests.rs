@@ -1,7 +1,7 @@
 //! What people see, word by word.
 
 use crate::config::{NoPath, Policy};
-use crate::report::{DaemonReport, FencesReport};
+use crate::report::{DaemonReport, FencesReport, StandingWord};
 
 use super::*;
 
@@ -19,6 +19,16 @@ fn path(portal: &str, interface: &str, state: PathWord) -> PathReport {
         retry_ms: None,
         round_trip_ns: Some(234_567),
         session: None,
+        standing: StandingWord::Full,
+        penalty: 0,
+        marginal_seconds: None,
+        probation: false,
+        read_bytes_per_second: 0,
+        write_bytes_per_second: 0,
+        read_window_bytes: 0,
+        write_window_bytes: 0,
+        latency_ns: 0,
+        stall_penalty_ns: 0,
         in_flight: 0,
         completed: 0,
         bytes_read: 0,
@@ -46,7 +56,7 @@ fn two_paths() -> VolumeReport {
         lun: "0".into(),
         initiator_name: "iqn.2020-01.x:h".into(),
         health: Health::Up,
-        policy: Policy::RoundRobin,
+        policy: Policy::LateBinding,
         no_path_retry: NoPath::Queue,
         in_flight: 0,
         waiting: 0,
@@ -123,8 +133,38 @@ fn a_pulled_cable() {
          \x20 10.20.5.254  via eth1  up      3d   0.2 ms\n\
          \x20 10.20.6.254  via eth2  failed  12s  silent; retry in 3 s\n\
          \x20 fence: session reinstatement through the other\n\
-         \x20 policy round-robin, no path: queue; writes held: 0\n"
+         \x20 policy late-binding, no path: queue; writes held: 0\n"
     );
+}
+
+#[test]
+fn a_path_that_carries_io_says_how_fast_and_what_speaks_against_it() {
+    let mut volume = two_paths();
+    let [first, second] = &mut volume.paths[..] else {
+        unreachable!("two")
+    };
+    first.bytes_read = 1;
+    first.read_bytes_per_second = 118 << 20;
+    first.bytes_written = 1;
+    first.write_bytes_per_second = (9 << 20) + (1 << 19);
+    first.in_flight = 12;
+    second.standing = StandingWord::Marginal;
+    second.marginal_seconds = Some(21);
+    second.losses = 2;
+    second.penalty = 2000;
+    let text = status(&all(volume.clone()));
+    for line in [
+        "  10.20.5.254  via eth1  up  3d  0.2 ms  read 118 write 9.5 MiB/s, 12 in flight\n",
+        "  10.20.6.254  via eth2  up  3d  0.2 ms  MARGINAL for 21s, lost 2 times, penalty 2000\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    volume.paths[0].standing = StandingWord::Suspect;
+    volume.paths[1].standing = StandingWord::Full;
+    volume.paths[1].probation = true;
+    let text = status(&all(volume));
+    assert!(text.contains("ms  SUSPECT, read 118"), "{text}");
+    assert!(text.contains("ms  on probation, lost"), "{text}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::meter::{Meter, Sent};
 use super::ramp::Ramp;
 use super::stall::{self, Stall};
 use super::window::Window;
-use crate::contract::PathId;
+use crate::contract::{PathId, PathPace};
 use crate::policy::{AccessClass, Candidate, Direction, PerDirection, Standing};
 
 /// The load of one path.
@@ -121,6 +121,21 @@ impl Load {
     /// The probation.
     pub fn ramp(&self) -> &Ramp {
         &self.ramp
+    }
+
+    /// What it can do, for `status`.
+    pub fn pace(&self) -> PathPace {
+        let both = |value: &dyn Fn(Direction) -> u64| PerDirection {
+            read: value(Direction::Read),
+            write: value(Direction::Write),
+        };
+        PathPace {
+            rate: both(&|direction| self.meter.rate(direction)),
+            window: both(&|direction| self.window(direction)),
+            latency: self.meter.latency(),
+            stall: self.stall,
+            probation: self.ramp.is_probation(),
+        }
     }
 
     /// The path as a policy sees it. `open`: its session has room, and its depth limit allows one more.

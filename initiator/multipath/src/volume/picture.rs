@@ -45,6 +45,8 @@ impl Volume {
             losses: path.tallies.losses,
             round_trip_ns: path.tallies.round_trip_ns,
             suspect_since: path.silence.suspect_since(),
+            damping: path.damping,
+            pace: path.load.pace(),
             fence: self.fence_sentence(id),
             fence_kind: self.fence_kind(id),
             hold: self.fence_terms().hold(),
