@@ -16,11 +16,14 @@
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
 
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
-use crate::ondisk::{BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name};
+use crate::mutant::Mutant;
+use crate::ondisk::{
+    BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags,
+    Name,
+};
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
 use crate::timing::{RENEWAL_RETRY, Timing};
-use crate::mutant::Mutant;
 
 /// Who we are in a lockspace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,11 +86,17 @@ pub enum LostWhy {
 /// What the slot's machine reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DeltaEvent {
-    Joined { started: Instant },
+    Joined {
+        started: Instant,
+    },
     Failed(JoinError),
     /// The area was read; sample it.
-    Area { asked: Instant },
-    Renewed { started: Instant },
+    Area {
+        asked: Instant,
+    },
+    Renewed {
+        started: Instant,
+    },
     Lost(LostWhy),
     Gone,
 }
@@ -104,17 +113,62 @@ pub(crate) enum Entry {
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Out,
-    Looking { io: Option<IoId>, since: Instant, retry: Instant },
-    WaitingOut { seen: DeltaLease, until: Instant },
-    LookingAgain { seen: DeltaLease, io: Option<IoId>, since: Instant, retry: Instant },
-    Taking { io: IoId, lease: DeltaLease, started: Instant, settle: Timing },
-    Doubting { io: IoId, since: Instant },
-    Settling { lease: DeltaLease, started: Instant, until: Instant },
-    CheckingBack { lease: DeltaLease, started: Instant, io: Option<IoId>, retry: Instant },
-    Held { lease: DeltaLease, started: Instant, due: Instant },
-    Reading { lease: DeltaLease, started: Instant, io: IoId, asked: Instant },
-    Renewing { lease: DeltaLease, was: Instant, started: Instant, next: Instant },
-    Releasing { started: Instant },
+    Looking {
+        io: Option<IoId>,
+        since: Instant,
+        retry: Instant,
+    },
+    WaitingOut {
+        seen: DeltaLease,
+        until: Instant,
+    },
+    LookingAgain {
+        seen: DeltaLease,
+        io: Option<IoId>,
+        since: Instant,
+        retry: Instant,
+    },
+    Taking {
+        io: IoId,
+        lease: DeltaLease,
+        started: Instant,
+        settle: Timing,
+    },
+    Doubting {
+        io: IoId,
+        since: Instant,
+    },
+    Settling {
+        lease: DeltaLease,
+        started: Instant,
+        until: Instant,
+    },
+    CheckingBack {
+        lease: DeltaLease,
+        started: Instant,
+        io: Option<IoId>,
+        retry: Instant,
+    },
+    Held {
+        lease: DeltaLease,
+        started: Instant,
+        due: Instant,
+    },
+    Reading {
+        lease: DeltaLease,
+        started: Instant,
+        io: IoId,
+        asked: Instant,
+    },
+    Renewing {
+        lease: DeltaLease,
+        was: Instant,
+        started: Instant,
+        next: Instant,
+    },
+    Releasing {
+        started: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -157,7 +211,11 @@ impl Delta {
 
     fn look(&mut self, out: &mut Outbox, now: Instant, since: Instant) {
         let io = Some(self.read_slot(out, now));
-        self.stage = Stage::Looking { io, since, retry: now + RENEWAL_RETRY };
+        self.stage = Stage::Looking {
+            io,
+            since,
+            retry: now + RENEWAL_RETRY,
+        };
     }
 
     fn read_slot(&self, out: &mut Outbox, now: Instant) -> IoId {
@@ -196,11 +254,15 @@ impl Delta {
 
     /// Gives the slot back. Only when it is held and nothing is written.
     pub fn release(&mut self, out: &mut Outbox, now: Instant) -> bool {
-        let (Stage::Held { lease, started, .. } | Stage::Reading { lease, started, .. }) = self.stage
+        let (Stage::Held { lease, started, .. } | Stage::Reading { lease, started, .. }) =
+            self.stage
         else {
             return false;
         };
-        let lease = DeltaLease { timestamp: 0, ..lease };
+        let lease = DeltaLease {
+            timestamp: 0,
+            ..lease
+        };
         let bytes = self.bytes(&lease, HostSet::EMPTY);
         self.sector.write(out, self.window(now, started), bytes);
         self.stage = Stage::Releasing { started };
@@ -226,7 +288,11 @@ impl Delta {
 
     fn bytes(&self, lease: &DeltaLease, notify: HostSet) -> Box<[u8]> {
         let mut bytes = vec![0; self.us.geometry.sector_bytes()].into_boxed_slice();
-        DeltaSlot { lease: *lease, notify }.emit(&mut bytes);
+        DeltaSlot {
+            lease: *lease,
+            notify,
+        }
+        .emit(&mut bytes);
         bytes
     }
 
@@ -255,7 +321,11 @@ impl Delta {
         match self.stage {
             Stage::Looking { io, since, retry } if io == Some(id) => {
                 let Some(data) = data else {
-                    self.stage = Stage::Looking { io: None, since, retry: retry.max(now) };
+                    self.stage = Stage::Looking {
+                        io: None,
+                        since,
+                        retry: retry.max(now),
+                    };
                     return None;
                 };
                 match self.verified(data) {
@@ -263,10 +333,20 @@ impl Delta {
                     Err(error) => self.fail(error),
                 }
             }
-            Stage::LookingAgain { seen, io, since, retry } if io == Some(id) => {
+            Stage::LookingAgain {
+                seen,
+                io,
+                since,
+                retry,
+            } if io == Some(id) => {
                 let Some(data) = data else {
                     let retry = retry.max(now);
-                    self.stage = Stage::LookingAgain { seen, io: None, since, retry };
+                    self.stage = Stage::LookingAgain {
+                        seen,
+                        io: None,
+                        since,
+                        retry,
+                    };
                     return None;
                 };
                 match self.verified(data) {
@@ -274,28 +354,55 @@ impl Delta {
                         self.take(out, now, found);
                         None
                     }
-                    Ok(found) => self.fail(JoinError::HostIdBusy { name: found.host_name }),
+                    Ok(found) => self.fail(JoinError::HostIdBusy {
+                        name: found.host_name,
+                    }),
                     Err(error) => self.fail(error),
                 }
             }
-            Stage::CheckingBack { lease, started, io, retry } if io == Some(id) => {
+            Stage::CheckingBack {
+                lease,
+                started,
+                io,
+                retry,
+            } if io == Some(id) => {
                 let Some(data) = data else {
                     let retry = retry.max(now);
-                    self.stage = Stage::CheckingBack { lease, started, io: None, retry };
+                    self.stage = Stage::CheckingBack {
+                        lease,
+                        started,
+                        io: None,
+                        retry,
+                    };
                     return None;
                 };
                 match self.verified(data) {
                     Ok(found) if found == lease => {
-                        self.stage = Stage::Held { lease, started, due: now };
+                        self.stage = Stage::Held {
+                            lease,
+                            started,
+                            due: now,
+                        };
                         Some(DeltaEvent::Joined { started })
                     }
-                    Ok(found) => self.fail(JoinError::HostIdBusy { name: found.host_name }),
+                    Ok(found) => self.fail(JoinError::HostIdBusy {
+                        name: found.host_name,
+                    }),
                     Err(error) => self.fail(error),
                 }
             }
-            Stage::Reading { lease, started, io, asked } if io == id => {
+            Stage::Reading {
+                lease,
+                started,
+                io,
+                asked,
+            } if io == id => {
                 let Some(data) = data else {
-                    self.stage = Stage::Held { lease, started, due: (asked + RENEWAL_RETRY).max(now) };
+                    self.stage = Stage::Held {
+                        lease,
+                        started,
+                        due: (asked + RENEWAL_RETRY).max(now),
+                    };
                     return None;
                 };
                 if let Err(why) = self.compare(&lease, data) {
@@ -349,17 +456,31 @@ impl Delta {
         let settle = Timing::of_other(found.io_timeout, self.us.timing);
         let bytes = self.bytes(&lease, HostSet::EMPTY);
         let deadline = now + self.us.timing.io();
-        let io = out.write(Party::Delta, self.us.slot_offset(self.us.host), bytes, deadline);
+        let io = out.write(
+            Party::Delta,
+            self.us.slot_offset(self.us.host),
+            bytes,
+            deadline,
+        );
         self.tried = Some(lease);
-        self.stage = Stage::Taking { io, lease, started: now, settle };
+        self.stage = Stage::Taking {
+            io,
+            lease,
+            started: now,
+            settle,
+        };
     }
 
     fn compare(&self, ours: &DeltaLease, area: &[u8]) -> Result<(), LostWhy> {
         let at = self.us.geometry.delta_slot(self.us.host) as usize;
-        let sector = area.get(at..at + self.us.geometry.sector_bytes()).unwrap_or(&[]);
+        let sector = area
+            .get(at..at + self.us.geometry.sector_bytes())
+            .unwrap_or(&[]);
         let offset = self.us.slot_offset(self.us.host);
         let found = DeltaLease::parse(sector).map_err(|bad| LostWhy::Bad(bad.at(offset)))?;
-        found.verify_space(&self.us.space).map_err(|bad| LostWhy::Bad(bad.at(offset)))?;
+        found
+            .verify_space(&self.us.space)
+            .map_err(|bad| LostWhy::Bad(bad.at(offset)))?;
         if found.flags.contains(LeaderFlags::DEAD_EXT) {
             return Err(LostWhy::DeclaredDead);
         }
@@ -387,7 +508,12 @@ impl Delta {
         let bytes = self.bytes(&lease, self.notify);
         self.sector.write(out, self.window(now, was), bytes);
         let next = now + self.us.timing.renewal_interval();
-        self.stage = Stage::Renewing { lease, was, started: now, next };
+        self.stage = Stage::Renewing {
+            lease,
+            was,
+            started: now,
+            next,
+        };
     }
 
     /// A write of ours was answered.
@@ -399,41 +525,65 @@ impl Delta {
         outcome: WriteOutcome,
     ) -> Option<DeltaEvent> {
         match self.stage {
-            Stage::Taking { io, lease, started, settle } if io == id => {
+            Stage::Taking {
+                io,
+                lease,
+                started,
+                settle,
+            } if io == id => {
                 match outcome {
                     WriteOutcome::Done => {
                         let until = match self.mutant {
                             Some(Mutant::SkipWait) => now,
                             _ => now + settle.settle(),
                         };
-                        self.stage = Stage::Settling { lease, started, until };
+                        self.stage = Stage::Settling {
+                            lease,
+                            started,
+                            until,
+                        };
                     }
                     WriteOutcome::Unknown => {
-                        self.stage = Stage::Doubting { io: id, since: started };
+                        self.stage = Stage::Doubting {
+                            io: id,
+                            since: started,
+                        };
                     }
                 }
                 None
             }
-            Stage::Renewing { lease, was, started, next } => {
-                match self.sector.wrote(out, self.window(now, was), id, outcome) {
+            Stage::Renewing {
+                lease,
+                was,
+                started,
+                next,
+            } => match self.sector.wrote(out, self.window(now, was), id, outcome) {
+                Progress::Pending => None,
+                Progress::Done => {
+                    let started = match self.mutant {
+                        Some(Mutant::ExtendFromNow) => now,
+                        _ => started,
+                    };
+                    self.stage = Stage::Held {
+                        lease,
+                        started,
+                        due: next.max(now),
+                    };
+                    Some(DeltaEvent::Renewed { started })
+                }
+            },
+            Stage::Releasing { started } => {
+                match self
+                    .sector
+                    .wrote(out, self.window(now, started), id, outcome)
+                {
                     Progress::Pending => None,
                     Progress::Done => {
-                        let started = match self.mutant {
-                            Some(Mutant::ExtendFromNow) => now,
-                            _ => started,
-                        };
-                        self.stage = Stage::Held { lease, started, due: next.max(now) };
-                        Some(DeltaEvent::Renewed { started })
+                        self.stage = Stage::Out;
+                        Some(DeltaEvent::Gone)
                     }
                 }
             }
-            Stage::Releasing { started } => match self.sector.wrote(out, self.window(now, started), id, outcome) {
-                Progress::Pending => None,
-                Progress::Done => {
-                    self.stage = Stage::Out;
-                    Some(DeltaEvent::Gone)
-                }
-            },
             _ => None,
         }
     }
@@ -445,7 +595,13 @@ impl Delta {
         if let Stage::Doubting { io, since } = self.stage
             && io <= through
         {
-            self.look(out, now, since);
+            // Not at once: a device that refuses every write must not be asked a thousand times a second.
+            let retry = now + RENEWAL_RETRY;
+            self.stage = Stage::Looking {
+                io: None,
+                since,
+                retry,
+            };
         }
     }
 
@@ -461,33 +617,66 @@ impl Delta {
             {
                 return self.fail(JoinError::Io);
             }
-            Stage::Looking { io: None, since, .. } => self.look(out, now, since),
+            Stage::Looking {
+                io: None, since, ..
+            } => self.look(out, now, since),
             Stage::WaitingOut { seen, .. } => {
                 let io = Some(self.read_slot(out, now));
                 let retry = now + RENEWAL_RETRY;
-                self.stage = Stage::LookingAgain { seen, io, since: now, retry };
+                self.stage = Stage::LookingAgain {
+                    seen,
+                    io,
+                    since: now,
+                    retry,
+                };
             }
-            Stage::LookingAgain { seen, io: None, since, .. } => {
+            Stage::LookingAgain {
+                seen,
+                io: None,
+                since,
+                ..
+            } => {
                 let io = Some(self.read_slot(out, now));
                 let retry = now + RENEWAL_RETRY;
-                self.stage = Stage::LookingAgain { seen, io, since, retry };
+                self.stage = Stage::LookingAgain {
+                    seen,
+                    io,
+                    since,
+                    retry,
+                };
             }
-            Stage::Settling { started, .. } | Stage::CheckingBack { started, io: None, .. }
-                if now >= started + self.us.timing.give_up() =>
-            {
+            Stage::Settling { started, .. }
+            | Stage::CheckingBack {
+                started, io: None, ..
+            } if now >= started + self.us.timing.give_up() => {
                 return self.fail(JoinError::Io);
             }
             Stage::Settling { lease, started, .. }
-            | Stage::CheckingBack { lease, started, io: None, .. } => {
+            | Stage::CheckingBack {
+                lease,
+                started,
+                io: None,
+                ..
+            } => {
                 let io = Some(self.read_slot(out, now));
                 let retry = now + RENEWAL_RETRY;
-                self.stage = Stage::CheckingBack { lease, started, io, retry };
+                self.stage = Stage::CheckingBack {
+                    lease,
+                    started,
+                    io,
+                    retry,
+                };
             }
             Stage::Held { lease, started, .. } => {
                 let len = self.us.geometry.area_bytes() as usize;
                 let deadline = now + self.us.timing.io();
                 let io = out.read(Party::Delta, self.us.offset, len, deadline);
-                self.stage = Stage::Reading { lease, started, io, asked: now };
+                self.stage = Stage::Reading {
+                    lease,
+                    started,
+                    io,
+                    asked: now,
+                };
             }
             _ => {}
         }
@@ -496,9 +685,15 @@ impl Delta {
 
     fn poll_stage_timeout(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Looking { io: None, retry, .. }
-            | Stage::LookingAgain { io: None, retry, .. }
-            | Stage::CheckingBack { io: None, retry, .. } => Some(retry),
+            Stage::Looking {
+                io: None, retry, ..
+            }
+            | Stage::LookingAgain {
+                io: None, retry, ..
+            }
+            | Stage::CheckingBack {
+                io: None, retry, ..
+            } => Some(retry),
             Stage::WaitingOut { until, .. } | Stage::Settling { until, .. } => Some(until),
             Stage::Held { due, .. } => Some(due),
             _ => None,

@@ -80,9 +80,12 @@ impl Gate {
                 REFUSED => return Permission::Refused,
                 deadline if now.nanos() < deadline => return Permission::Allowed,
                 deadline => {
-                    let latched =
-                        self.0
-                            .compare_exchange(deadline, SHUT, Ordering::AcqRel, Ordering::Acquire);
+                    let latched = self.0.compare_exchange(
+                        deadline,
+                        SHUT,
+                        Ordering::AcqRel,
+                        Ordering::Acquire,
+                    );
                     match latched {
                         Ok(_) => return Permission::Fenced,
                         Err(other) => word = other,
@@ -103,7 +106,9 @@ impl Gate {
     /// A lockspace was joined: from now on writes need its renewals. `started` is when the write of the first one started,
     /// `give_up` how long it is good for.
     pub fn arm(&self, now: Instant, started: Instant, give_up: Duration) -> Result<(), Expired> {
-        self.advance(now, deadline_after(started, give_up), |word| word == UNARMED)
+        self.advance(now, deadline_after(started, give_up), |word| {
+            word == UNARMED
+        })
     }
 
     /// A renewal completed whose write started at `started`. Refused once the present deadline has passed, even if nobody
@@ -123,7 +128,9 @@ impl Gate {
         _proof: Reclaimed,
     ) -> Result<(), Expired> {
         // The deadline may have passed without anybody asking: the proof covers that as well.
-        self.advance(now, deadline_after(started, give_up), |word| word != REFUSED)
+        self.advance(now, deadline_after(started, give_up), |word| {
+            word != REFUSED
+        })
     }
 
     /// The lockspace was left with nothing held. A gate that shut stays shut.
@@ -206,9 +213,17 @@ mod tests {
     #[test]
     fn an_expired_gate_is_not_extended() {
         let gate = open();
-        assert_eq!(gate.extend(at(180), at(175), GIVE_UP), Err(Expired), "nobody had asked");
+        assert_eq!(
+            gate.extend(at(180), at(175), GIVE_UP),
+            Err(Expired),
+            "nobody had asked"
+        );
         assert_eq!(gate.check(at(180)), Permission::Fenced);
-        assert_eq!(gate.extend(at(170), at(165), GIVE_UP), Err(Expired), "a stale clock");
+        assert_eq!(
+            gate.extend(at(170), at(165), GIVE_UP),
+            Err(Expired),
+            "a stale clock"
+        );
         assert_eq!(gate.disarm(at(181)), Err(Expired));
         assert_eq!(gate.arm(at(181), at(181), GIVE_UP), Err(Expired));
     }
@@ -217,14 +232,19 @@ mod tests {
     fn a_renewal_that_took_too_long_is_worth_nothing() {
         let gate = Gate::new();
         assert_eq!(gate.arm(at(180), at(100), GIVE_UP), Err(Expired));
-        assert_eq!(gate.check(at(180)), Permission::Allowed, "still without a lockspace");
+        assert_eq!(
+            gate.check(at(180)),
+            Permission::Allowed,
+            "still without a lockspace"
+        );
     }
 
     #[test]
     fn only_the_proof_opens_it_again() {
         let gate = open();
         assert_eq!(gate.check(at(200)), Permission::Fenced);
-        gate.restore(at(300), at(290), GIVE_UP, Reclaimed::proven()).unwrap();
+        gate.restore(at(300), at(290), GIVE_UP, Reclaimed::proven())
+            .unwrap();
         assert_eq!(gate.check(at(300)), Permission::Allowed);
         assert_eq!(gate.deadline(), Some(at(370)));
     }
@@ -235,7 +255,10 @@ mod tests {
         gate.refuse();
         assert_eq!(gate.check(at(101)), Permission::Refused);
         assert!(gate.extend(at(101), at(101), GIVE_UP).is_err());
-        assert!(gate.restore(at(101), at(101), GIVE_UP, Reclaimed::proven()).is_err());
+        assert!(
+            gate.restore(at(101), at(101), GIVE_UP, Reclaimed::proven())
+                .is_err()
+        );
         assert!(gate.disarm(at(101)).is_err());
         assert_eq!(gate.check(at(101)), Permission::Refused);
     }

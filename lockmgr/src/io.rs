@@ -156,7 +156,10 @@ impl Outbox {
     }
 
     fn take(&mut self, id: IoId, fits: impl Fn(Kind) -> bool) -> Option<(Party, Kind)> {
-        let place = self.under_way.iter().position(|(i, _, kind)| *i == id && fits(*kind))?;
+        let place = self
+            .under_way
+            .iter()
+            .position(|(i, _, kind)| *i == id && fits(*kind))?;
         let (_, party, kind) = self.under_way.swap_remove(place);
         Some((party, kind))
     }
@@ -175,6 +178,10 @@ impl Outbox {
 
     /// Whether every write was answered and nothing can land late.
     pub fn is_quiet(&self) -> bool {
-        self.doubt.is_none() && !self.under_way.iter().any(|(_, _, kind)| *kind == Kind::Write)
+        self.doubt.is_none()
+            && !self
+                .under_way
+                .iter()
+                .any(|(_, _, kind)| *kind == Kind::Write)
     }
 }

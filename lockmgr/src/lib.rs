@@ -29,6 +29,8 @@ pub mod ondisk;
 mod own_sector;
 mod paxos;
 mod requests;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod timing;
 

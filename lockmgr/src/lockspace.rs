@@ -189,9 +189,16 @@ pub enum Note {
     /// The request was written, and its owner will be called.
     Asked { id: LeaseId },
     /// Another host tells us something.
-    Told { from: HostId, generation: u64, event: Event },
+    Told {
+        from: HostId,
+        generation: u64,
+        event: Event,
+    },
     /// Another host asks us to let go.
-    AskedToRelease { id: LeaseId, force_mode: crate::ondisk::ForceMode },
+    AskedToRelease {
+        id: LeaseId,
+        force_mode: crate::ondisk::ForceMode,
+    },
 }
 
 /// How a member stands.
@@ -211,13 +218,27 @@ enum Phase {
     Joining,
     /// Joining, once nothing older can land.
     Waiting,
-    Member { started: Instant, standing: Standing, late: bool },
-    Leaving { started: Instant, standing: Standing },
+    Member {
+        started: Instant,
+        standing: Standing,
+        late: bool,
+    },
+    Leaving {
+        started: Instant,
+        standing: Standing,
+    },
     /// The slot was given back, but something may still land.
-    Left { standing: Standing },
+    Left {
+        standing: Standing,
+    },
     /// Nothing is written until nothing older can land, neither ours nor the data path's.
-    Lost { left: DeltaLease, drained: bool },
-    Rejoining { left: DeltaLease },
+    Lost {
+        left: DeltaLease,
+        drained: bool,
+    },
+    Rejoining {
+        left: DeltaLease,
+    },
     /// Nothing is held, nothing is won back, the gate stays shut, and no join opens it.
     Ended,
 }
@@ -292,25 +313,31 @@ impl Lockspace {
 
     /// When others may begin to count us out, unless a renewal completes; `None` if we are not a member.
     pub fn limit(&self) -> Option<Instant> {
-        self.membership().map(|(started, _)| started + self.us.timing.give_up())
+        self.membership()
+            .map(|(started, _)| started + self.us.timing.give_up())
     }
 
     /// What we hold, and how.
     pub fn held(&self) -> impl Iterator<Item = (LeaseId, Mode)> + '_ {
-        self.leases.iter().filter_map(|lease| Some((lease.id(), lease.held()?.mode)))
+        self.leases
+            .iter()
+            .filter_map(|lease| Some((lease.id(), lease.held()?.mode)))
     }
 
     /// The other hosts, and we, as the last renewal showed them. Empty before the first.
     pub fn hosts(&self, now: Instant) -> impl Iterator<Item = Host> + '_ {
         let us = self.us;
-        us.geometry.hosts().filter_map(move |id| self.peers.host(id, us.host, now))
+        us.geometry
+            .hosts()
+            .filter_map(move |id| self.peers.host(id, us.host, now))
     }
 
     fn membership(&self) -> Option<(Instant, Standing)> {
         match self.phase {
-            Phase::Member { started, standing, .. } | Phase::Leaving { started, standing } => {
-                Some((started, standing))
+            Phase::Member {
+                started, standing, ..
             }
+            | Phase::Leaving { started, standing } => Some((started, standing)),
             _ => None,
         }
     }
@@ -386,9 +413,9 @@ impl Lockspace {
                 }
             }
             Party::Caller => {
-                let call = self
-                    .leases(now)
-                    .and_then(|(mut cx, leases, requests)| requests.read(&mut cx, leases, id, data));
+                let call = self.leases(now).and_then(|(mut cx, leases, requests)| {
+                    requests.read(&mut cx, leases, id, data)
+                });
                 self.call_owner(now, call);
             }
         }
@@ -443,7 +470,12 @@ impl Lockspace {
                     return;
                 };
                 *started = renewed;
-                if let Phase::Member { late, standing: Standing::Whole, .. } = &mut self.phase {
+                if let Phase::Member {
+                    late,
+                    standing: Standing::Whole,
+                    ..
+                } = &mut self.phase
+                {
                     *late = false;
                     self.out.gate(GateOrder::Extend { started: renewed });
                 }
@@ -470,7 +502,11 @@ impl Lockspace {
             false => Standing::Whole,
         };
         let late = false;
-        self.phase = Phase::Member { started, standing, late };
+        self.phase = Phase::Member {
+            started,
+            standing,
+            late,
+        };
         match again {
             true => self.out.note(Note::Rejoined { generation }),
             false => {
@@ -492,7 +528,10 @@ impl Lockspace {
         match (self.phase, error) {
             // The storage is not back yet: once nothing older can land, again.
             (Phase::Rejoining { left }, JoinError::Io) => {
-                self.phase = Phase::Lost { left, drained: true };
+                self.phase = Phase::Lost {
+                    left,
+                    drained: true,
+                };
             }
             (Phase::Rejoining { .. }, _) => self.end(),
             _ => {
@@ -525,7 +564,10 @@ impl Lockspace {
                 self.out.note(Note::Left);
             }
             (LostWhy::Silence, Standing::Whole | Standing::Reclaiming, Some(left)) => {
-                self.phase = Phase::Lost { left, drained: false };
+                self.phase = Phase::Lost {
+                    left,
+                    drained: false,
+                };
             }
             _ => self.end(),
         }
@@ -544,12 +586,17 @@ impl Lockspace {
 
     fn sample(&mut self, now: Instant, asked: Instant, area: &[u8]) {
         let mut called = Vec::new();
-        self.peers.sample(area, asked, now, self.us.host, |from, lease, news| {
-            called.push((from, lease.owner_generation, lease.event, news));
-        });
+        self.peers
+            .sample(area, asked, now, self.us.host, |from, lease, news| {
+                called.push((from, lease.owner_generation, lease.event, news));
+            });
         for &(from, generation, event, news) in &called {
             if news && event.number != 0 {
-                self.out.note(Note::Told { from, generation, event });
+                self.out.note(Note::Told {
+                    from,
+                    generation,
+                    event,
+                });
             }
         }
         if !called.is_empty()
@@ -569,7 +616,10 @@ impl Lockspace {
     /// After each event: what follows by itself.
     fn settle(&mut self, now: Instant) {
         match self.phase {
-            Phase::Lost { left, drained: true } if self.out.is_quiet() => {
+            Phase::Lost {
+                left,
+                drained: true,
+            } if self.out.is_quiet() => {
                 self.phase = Phase::Rejoining { left };
                 self.delta.enter(&mut self.out, now, Entry::Again(left));
             }
@@ -590,18 +640,30 @@ impl Lockspace {
                 };
                 self.out.note(Note::Left);
             }
-            Phase::Member { started, standing: Standing::Reclaiming, late } => {
+            Phase::Member {
+                started,
+                standing: Standing::Reclaiming,
+                late,
+            } => {
                 let pending = self.leases.iter().any(Lease::is_reclaiming);
                 let lost = self.leases.iter().any(|lease| lease.is_reclaim_lost());
                 let cheat = self.mutant == Some(Mutant::OpenWithoutProof);
                 if lost && !cheat {
                     let standing = Standing::Refused;
-                    self.phase = Phase::Member { started, standing, late };
+                    self.phase = Phase::Member {
+                        started,
+                        standing,
+                        late,
+                    };
                     self.out.gate(GateOrder::Refuse);
                     self.out.note(Note::Refused);
                 } else if !pending || cheat {
                     let standing = Standing::Whole;
-                    self.phase = Phase::Member { started, standing, late };
+                    self.phase = Phase::Member {
+                        started,
+                        standing,
+                        late,
+                    };
                     let proof = Reclaimed::proven();
                     self.out.gate(GateOrder::Restore { started, proof });
                     self.out.note(Note::Restored);
@@ -628,7 +690,12 @@ impl Lockspace {
                     self.delta.call(now, host, Some(event));
                 }
             }
-            Order::Acquire { id, name, mode, on_owner } => {
+            Order::Acquire {
+                id,
+                name,
+                mode,
+                on_owner,
+            } => {
                 let result = self.acquire(now, id, name, mode, on_owner);
                 self.answer(id, result);
             }
@@ -641,7 +708,10 @@ impl Lockspace {
                 self.answer(id, result);
             }
             Order::ReadLvb { id } => {
-                let held = self.leases.iter().any(|l| l.id() == id && l.held().is_some());
+                let held = self
+                    .leases
+                    .iter()
+                    .any(|l| l.id() == id && l.held().is_some());
                 let result = match self.leases(now) {
                     None => Err(LeaseError::NotJoined),
                     Some(_) if !held => Err(LeaseError::NotHeld),
@@ -649,7 +719,11 @@ impl Lockspace {
                 };
                 self.answer(id, result);
             }
-            Order::Ask { id, name, force_mode } => {
+            Order::Ask {
+                id,
+                name,
+                force_mode,
+            } => {
                 let result = match self.leases(now) {
                     None => Err(LeaseError::NotJoined),
                     Some((mut cx, _, requests)) => requests.ask(&mut cx, id, name, force_mode),
@@ -667,7 +741,9 @@ impl Lockspace {
 
     fn leave(&mut self) {
         match self.phase {
-            Phase::Member { started, standing, .. } if self.leases.is_empty() => {
+            Phase::Member {
+                started, standing, ..
+            } if self.leases.is_empty() => {
                 self.phase = Phase::Leaving { started, standing };
             }
             Phase::Ended => self.out.note(Note::Left),
@@ -684,7 +760,10 @@ impl Lockspace {
         on_owner: OnOwner,
     ) -> Result<(), LeaseError> {
         match self.phase {
-            Phase::Member { standing: Standing::Whole, .. } => {}
+            Phase::Member {
+                standing: Standing::Whole,
+                ..
+            } => {}
             Phase::Member { .. } | Phase::Lost { .. } | Phase::Rejoining { .. } | Phase::Ended => {
                 return Err(LeaseError::LockspaceLost);
             }

@@ -36,10 +36,19 @@ struct Doubt {
 enum State {
     Idle,
     /// A different write may still land.
-    Waiting { bytes: Box<[u8]> },
-    Writing { id: IoId, bytes: Box<[u8]>, since: Instant },
+    Waiting {
+        bytes: Box<[u8]>,
+    },
+    Writing {
+        id: IoId,
+        bytes: Box<[u8]>,
+        since: Instant,
+    },
     /// Lost; sent again then.
-    Pausing { bytes: Box<[u8]>, until: Instant },
+    Pausing {
+        bytes: Box<[u8]>,
+        until: Instant,
+    },
 }
 
 /// Now, and when an attempt that starts now must be over: whatever is left of it is not sent after that.
@@ -59,7 +68,10 @@ pub(crate) enum Progress {
 impl OwnSector {
     /// A sector that an earlier machine may have written: whatever of this host may still land is assumed to land here.
     pub fn new(out: &Outbox, party: Party, offset: u64) -> OwnSector {
-        let doubt = out.doubt().map(|through| Doubt { through, bytes: None });
+        let doubt = out.doubt().map(|through| Doubt {
+            through,
+            bytes: None,
+        });
         OwnSector {
             party,
             offset,
@@ -97,11 +109,18 @@ impl OwnSector {
         outcome: WriteOutcome,
     ) -> Progress {
         match core::mem::replace(&mut self.state, State::Idle) {
-            State::Writing { id: ours, bytes, since } if ours == id => match outcome {
+            State::Writing {
+                id: ours,
+                bytes,
+                since,
+            } if ours == id => match outcome {
                 WriteOutcome::Done => Progress::Done,
                 WriteOutcome::Unknown => {
                     let through = id;
-                    self.doubt = Some(Doubt { through, bytes: Some(bytes.clone()) });
+                    self.doubt = Some(Doubt {
+                        through,
+                        bytes: Some(bytes.clone()),
+                    });
                     let until = since + RENEWAL_RETRY;
                     if until <= window.now {
                         self.issue(out, window, bytes);
@@ -119,13 +138,15 @@ impl OwnSector {
     }
 
     pub fn fenced(&mut self, out: &mut Outbox, window: Window, through: IoId) {
-        if self.doubt.as_ref().is_some_and(|doubt| doubt.through <= through) {
+        if self
+            .doubt
+            .as_ref()
+            .is_some_and(|doubt| doubt.through <= through)
+        {
             self.doubt = None;
         }
         if self.doubt.is_none() && matches!(self.state, State::Waiting { .. }) {
-            let State::Waiting { bytes } =
-                core::mem::replace(&mut self.state, State::Idle)
-            else {
+            let State::Waiting { bytes } = core::mem::replace(&mut self.state, State::Idle) else {
                 unreachable!("just matched")
             };
             self.issue(out, window, bytes);
@@ -134,8 +155,7 @@ impl OwnSector {
 
     pub fn handle_timeout(&mut self, out: &mut Outbox, window: Window) {
         if self.poll_timeout().is_some_and(|at| at <= window.now)
-            && let State::Pausing { bytes, .. } =
-                core::mem::replace(&mut self.state, State::Idle)
+            && let State::Pausing { bytes, .. } = core::mem::replace(&mut self.state, State::Idle)
         {
             self.issue(out, window, bytes);
         }

@@ -11,6 +11,8 @@ use crate::time::Instant;
 
 /// Errands under way at a time. A caller that wants more is told to come back.
 const ERRANDS_MAX: usize = 64;
+/// Writes of one request that may be lost before that is the answer.
+const TRIES_MAX: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -31,6 +33,8 @@ struct Errand {
     lease: LeaseId,
     io: IoId,
     what: What,
+    /// Writes of it that were lost.
+    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +42,19 @@ enum What {
     Lvb,
     Examine,
     /// Reading leader and request record.
-    Judge { name: Name, force_mode: ForceMode },
-    Write { name: Name, force_mode: ForceMode, owner: HostId },
-    Doubt { name: Name, force_mode: ForceMode },
+    Judge {
+        name: Name,
+        force_mode: ForceMode,
+    },
+    Write {
+        name: Name,
+        force_mode: ForceMode,
+        owner: HostId,
+    },
+    Doubt {
+        name: Name,
+        force_mode: ForceMode,
+    },
 }
 
 impl What {
@@ -64,10 +78,19 @@ impl Requests {
     pub fn read_lvb(&mut self, cx: &mut Cx, lease: LeaseId) -> Result<(), LeaseError> {
         self.room()?;
         let sector = cx.us.geometry.sector_bytes();
-        let at = cx.us.geometry.lvb_sector().ok_or(LeaseError::NoRoomForLvb)?;
+        let at = cx
+            .us
+            .geometry
+            .lvb_sector()
+            .ok_or(LeaseError::NoRoomForLvb)?;
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0 + at, sector, deadline);
-        self.errands.push(Errand { lease, io, what: What::Lvb });
+        self.errands.push(Errand {
+            lease,
+            io,
+            what: What::Lvb,
+            tries: 0,
+        });
         Ok(())
     }
 
@@ -80,19 +103,35 @@ impl Requests {
         force_mode: ForceMode,
     ) -> Result<(), LeaseError> {
         self.room()?;
-        if self.errands.iter().any(|e| e.lease == lease && e.what.is_request()) {
+        if self
+            .errands
+            .iter()
+            .any(|e| e.lease == lease && e.what.is_request())
+        {
             return Err(LeaseError::Busy);
         }
-        self.judge(cx, lease, name, force_mode);
+        self.judge(cx, lease, name, force_mode, 0);
         Ok(())
     }
 
-    fn judge(&mut self, cx: &mut Cx, lease: LeaseId, name: Name, force_mode: ForceMode) {
+    fn judge(
+        &mut self,
+        cx: &mut Cx,
+        lease: LeaseId,
+        name: Name,
+        force_mode: ForceMode,
+        tries: u32,
+    ) {
         let len = 2 * cx.us.geometry.sector_bytes();
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0, len, deadline);
         let what = What::Judge { name, force_mode };
-        self.errands.push(Errand { lease, io, what });
+        self.errands.push(Errand {
+            lease,
+            io,
+            what,
+            tries,
+        });
     }
 
     /// Somebody called us: looks at the requests of everything that is held.
@@ -108,7 +147,12 @@ impl Requests {
             let at = lease.id().0 + cx.us.geometry.request_sector();
             let io = cx.out.read(Party::Caller, at, sector, deadline);
             let lease = lease.id();
-            self.errands.push(Errand { lease, io, what: What::Examine });
+            self.errands.push(Errand {
+                lease,
+                io,
+                what: What::Examine,
+                tries: 0,
+            });
         }
     }
 
@@ -124,15 +168,26 @@ impl Requests {
         io: IoId,
         data: Option<&[u8]>,
     ) -> Option<Asked> {
-        let Errand { lease: id, what, .. } = self.take(io)?;
+        let Errand {
+            lease: id,
+            what,
+            tries,
+            ..
+        } = self.take(io)?;
         let Some(data) = data else {
             if !matches!(what, What::Examine) {
-                cx.out.note(Note::Failed { id, error: LeaseError::Io });
+                cx.out.note(Note::Failed {
+                    id,
+                    error: LeaseError::Io,
+                });
             }
             return None;
         };
         match what {
-            What::Lvb => cx.out.note(Note::Lvb { id, bytes: data.into() }),
+            What::Lvb => cx.out.note(Note::Lvb {
+                id,
+                bytes: data.into(),
+            }),
             What::Examine => {
                 let held = leases.iter().find(|l| l.id() == id).and_then(Lease::held);
                 if let (Ok(request), Some(held)) = (Request::parse(data), held)
@@ -144,7 +199,7 @@ impl Requests {
                 }
             }
             What::Judge { name, force_mode } => {
-                match self.write_request(cx, id, name, force_mode, data) {
+                match self.write_request(cx, id, name, force_mode, data, tries) {
                     Ok(asked) => return asked,
                     Err(error) => cx.out.note(Note::Failed { id, error }),
                 }
@@ -161,6 +216,7 @@ impl Requests {
         name: Name,
         force_mode: ForceMode,
         data: &[u8],
+        tries: u32,
     ) -> Result<Option<Asked>, LeaseError> {
         let sector = cx.us.geometry.sector_bytes();
         let (leader, request) = data.split_at(sector);
@@ -174,7 +230,11 @@ impl Requests {
         let (Some(owner), Some(lver)) = (owner, leader.lver.checked_add(1)) else {
             return Err(LeaseError::NotHeld);
         };
-        let wanted = Request { lver, force_mode, ..found };
+        let wanted = Request {
+            lver,
+            force_mode,
+            ..found
+        };
         if found == wanted {
             return Ok(Some(Asked { owner, id: lease }));
         }
@@ -186,22 +246,48 @@ impl Requests {
         let end = (cx.now + cx.us.timing.io()).min(cx.limit);
         let offset = lease.0 + cx.us.geometry.request_sector();
         let io = cx.out.write(Party::Caller, offset, bytes, end);
-        let what = What::Write { name, force_mode, owner };
-        self.errands.push(Errand { lease, io, what });
+        let what = What::Write {
+            name,
+            force_mode,
+            owner,
+        };
+        self.errands.push(Errand {
+            lease,
+            io,
+            what,
+            tries,
+        });
         Ok(None)
     }
 
     pub fn wrote(&mut self, cx: &mut Cx, io: IoId, outcome: WriteOutcome) -> Option<Asked> {
         let errand = self.take(io)?;
-        let What::Write { name, force_mode, owner } = errand.what else {
+        let What::Write {
+            name,
+            force_mode,
+            owner,
+        } = errand.what
+        else {
             return None;
         };
-        let _ = cx;
         match outcome {
-            WriteOutcome::Done => Some(Asked { owner, id: errand.lease }),
+            WriteOutcome::Done => Some(Asked {
+                owner,
+                id: errand.lease,
+            }),
+            WriteOutcome::Unknown if errand.tries >= TRIES_MAX => {
+                let (id, error) = (errand.lease, LeaseError::Io);
+                cx.out.note(Note::Failed { id, error });
+                None
+            }
             WriteOutcome::Unknown => {
+                let tries = errand.tries + 1;
                 let what = What::Doubt { name, force_mode };
-                self.errands.push(Errand { what, ..errand });
+                self.errands.push(Errand {
+                    what,
+                    tries,
+                    ..errand
+                });
                 None
             }
         }
@@ -213,9 +299,11 @@ impl Requests {
             .iter()
             .position(|e| matches!(e.what, What::Doubt { .. }) && e.io <= through)
         {
-            let Errand { lease, what, .. } = self.errands.swap_remove(place);
+            let Errand {
+                lease, what, tries, ..
+            } = self.errands.swap_remove(place);
             if let What::Doubt { name, force_mode } = what {
-                self.judge(cx, lease, name, force_mode);
+                self.judge(cx, lease, name, force_mode, tries);
             }
         }
     }

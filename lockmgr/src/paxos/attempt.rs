@@ -1,7 +1,7 @@
 //! An attempt to own the next version of a lease.
 //!
 //! ```text
-//!   ReadArea --> judge the leader --> Phase1Write -> Phase1Read --> Phase2Write -> Phase2Read --> Commit --> won
+//!   ReadArea --> judge the leader --> WriteBallot -> ReadBallot --> WriteValue -> ReadValue --> Commit --> won
 //!      ^  ^          |                                  |                              |             |
 //!      |  |          v owned by another                 v opposed                      v             v Unknown
 //!      |  |     ReadOwner --> its slot: over? go on     +---------> Backoff <----------+          Doubting
@@ -24,7 +24,7 @@ use crate::liveness::Judgement;
 use crate::lockspace::Note;
 use crate::mutant::Mutant;
 use crate::ondisk::{
-    BallotBlock, DBLOCK_RELEASED, DeltaLease, Dblock, HostId, HostSector, LeaderFlags, ModeBlock,
+    BallotBlock, DBLOCK_RELEASED, Dblock, DeltaLease, HostId, HostSector, LeaderFlags, ModeBlock,
     PaxosLeader,
 };
 use crate::own_sector::Progress;
@@ -65,21 +65,68 @@ pub(super) struct Attempt {
 #[derive(Debug)]
 enum Phase {
     Start,
-    ReadArea { io: IoId },
-    ReadOwner { io: IoId, asked: Instant, cur: PaxosLeader, voices: Voices },
-    Pause { until: Instant },
-    Phase1Write { cur: PaxosLeader },
-    Phase1Read { io: IoId, cur: PaxosLeader },
-    Phase2Write { cur: PaxosLeader, value: Value },
-    Phase2Read { io: IoId, cur: PaxosLeader, value: Value },
-    Commit { io: IoId, leader: PaxosLeader, shared: Vec<(HostId, u64)> },
-    Doubting { io: IoId },
-    ReadHolderSlot { io: IoId, asked: Instant, leader: PaxosLeader, shared: Vec<(HostId, u64)> },
-    ReadHolderSector { io: IoId, over: bool, leader: PaxosLeader, shared: Vec<(HostId, u64)> },
-    ClearHolder { io: IoId, leader: PaxosLeader, shared: Vec<(HostId, u64)> },
-    ClearDoubt { io: IoId, leader: PaxosLeader, shared: Vec<(HostId, u64)> },
+    ReadArea {
+        io: IoId,
+    },
+    ReadOwner {
+        io: IoId,
+        asked: Instant,
+        cur: PaxosLeader,
+        voices: Voices,
+    },
+    Pause {
+        until: Instant,
+    },
+    WriteBallot {
+        cur: PaxosLeader,
+    },
+    ReadBallot {
+        io: IoId,
+        cur: PaxosLeader,
+    },
+    WriteValue {
+        cur: PaxosLeader,
+        value: Value,
+    },
+    ReadValue {
+        io: IoId,
+        cur: PaxosLeader,
+        value: Value,
+    },
+    Commit {
+        io: IoId,
+        leader: PaxosLeader,
+        shared: Vec<(HostId, u64)>,
+    },
+    Doubting {
+        io: IoId,
+    },
+    ReadHolderSlot {
+        io: IoId,
+        asked: Instant,
+        leader: PaxosLeader,
+        shared: Vec<(HostId, u64)>,
+    },
+    ReadHolderSector {
+        io: IoId,
+        over: bool,
+        leader: PaxosLeader,
+        shared: Vec<(HostId, u64)>,
+    },
+    ClearHolder {
+        io: IoId,
+        leader: PaxosLeader,
+        shared: Vec<(HostId, u64)>,
+    },
+    ClearDoubt {
+        io: IoId,
+        leader: PaxosLeader,
+        shared: Vec<(HostId, u64)>,
+    },
     /// The exclusive lease is ours; our sector stops saying SHARED.
-    Unshare { leader: PaxosLeader },
+    Unshare {
+        leader: PaxosLeader,
+    },
 }
 
 impl Attempt {
@@ -185,7 +232,9 @@ impl Lease {
         if attempt.tries > TRIES_MAX {
             return self.fail(cx, attempt, error);
         }
-        attempt.phase = Phase::Pause { until: cx.now + OWNER_POLL };
+        attempt.phase = Phase::Pause {
+            until: cx.now + OWNER_POLL,
+        };
         State::Acquiring(attempt)
     }
 
@@ -217,8 +266,8 @@ impl Lease {
         let ours = match &attempt.phase {
             Phase::ReadArea { io }
             | Phase::ReadOwner { io, .. }
-            | Phase::Phase1Read { io, .. }
-            | Phase::Phase2Read { io, .. }
+            | Phase::ReadBallot { io, .. }
+            | Phase::ReadValue { io, .. }
             | Phase::ReadHolderSlot { io, .. }
             | Phase::ReadHolderSector { io, .. } => *io == id,
             _ => false,
@@ -232,19 +281,23 @@ impl Lease {
         let mut attempt = attempt;
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
             Phase::ReadArea { .. } => self.area_read(cx, attempt, data),
-            Phase::ReadOwner { asked, cur, voices, .. } => {
-                self.owner_read(cx, attempt, data, asked, cur, voices)
-            }
-            Phase::Phase1Read { cur, .. } => self.phase1_read(cx, attempt, data, cur),
-            Phase::Phase2Read { cur, value, .. } => {
-                self.phase2_read(cx, attempt, data, cur, value)
-            }
-            Phase::ReadHolderSlot { asked, leader, shared, .. } => {
-                self.holder_slot_read(cx, attempt, data, asked, leader, shared)
-            }
-            Phase::ReadHolderSector { over, leader, shared, .. } => {
-                self.holder_sector_read(cx, attempt, data, over, leader, shared)
-            }
+            Phase::ReadOwner {
+                asked, cur, voices, ..
+            } => self.owner_read(cx, attempt, data, asked, cur, voices),
+            Phase::ReadBallot { cur, .. } => self.ballot_read(cx, attempt, data, cur),
+            Phase::ReadValue { cur, value, .. } => self.value_read(cx, attempt, data, cur, value),
+            Phase::ReadHolderSlot {
+                asked,
+                leader,
+                shared,
+                ..
+            } => self.holder_slot_read(cx, attempt, data, asked, leader, shared),
+            Phase::ReadHolderSector {
+                over,
+                leader,
+                shared,
+                ..
+            } => self.holder_sector_read(cx, attempt, data, over, leader, shared),
             _ => unreachable!("matched above"),
         }
     }
@@ -286,8 +339,17 @@ impl Lease {
         if cx.mutated(Mutant::SkipWait) && attempt.passes > 1 {
             return self.enter(cx, attempt, cur, &voices);
         }
-        let io = cx.read(self.id, cx.us.slot_offset(owner), cx.us.geometry.sector_bytes());
-        attempt.phase = Phase::ReadOwner { io, asked: cx.now, cur, voices };
+        let io = cx.read(
+            self.id,
+            cx.us.slot_offset(owner),
+            cx.us.geometry.sector_bytes(),
+        );
+        attempt.phase = Phase::ReadOwner {
+            io,
+            asked: cx.now,
+            cur,
+            voices,
+        };
         State::Acquiring(attempt)
     }
 
@@ -307,8 +369,9 @@ impl Lease {
         match attempt.goal {
             Goal::Acquire { .. } => None,
             // Whoever found us dead zeroed our sector.
-            Goal::ToExclusive { held } => (voices.own.mode.shared() != Some(held.generation))
-                .then_some(LeaseError::Taken),
+            Goal::ToExclusive { held } => {
+                (voices.own.mode.shared() != Some(held.generation)).then_some(LeaseError::Taken)
+            }
             Goal::Reclaim { held } => {
                 if attempt.proposed == Some(cur.lver) && cur.owner_id == me {
                     return None;
@@ -325,8 +388,15 @@ impl Lease {
 
     fn voices(&self, cx: &Cx, area: &[u8], num_hosts: u64) -> Result<Voices, LeaseError> {
         let us = cx.us;
-        Voices::read(area, self.offset(), us.geometry, num_hosts, us.host, cx.peers)
-            .map_err(LeaseError::Bad)
+        Voices::read(
+            area,
+            self.offset(),
+            us.geometry,
+            num_hosts,
+            us.host,
+            cx.peers,
+        )
+        .map_err(LeaseError::Bad)
     }
 
     fn owner_read(
@@ -372,7 +442,10 @@ impl Lease {
             Judgement::Silent => {}
         }
         match attempt.goal {
-            Goal::Acquire { on_owner: OnOwner::Wait, .. } => {
+            Goal::Acquire {
+                on_owner: OnOwner::Wait,
+                ..
+            } => {
                 // Waiting is no contest: it does not use up passes.
                 attempt.passes = attempt.passes.saturating_sub(1).max(1);
                 let pause = match cx.mutated(Mutant::SkipWait) {
@@ -382,7 +455,9 @@ impl Lease {
                 if cx.mutated(Mutant::SkipWait) {
                     attempt.passes += 1;
                 }
-                attempt.phase = Phase::Pause { until: cx.now + pause };
+                attempt.phase = Phase::Pause {
+                    until: cx.now + pause,
+                };
                 State::Acquiring(attempt)
             }
             _ => self.fail(cx, attempt, LeaseError::OwnerSilent { host, generation }),
@@ -421,7 +496,7 @@ impl Lease {
             mode: attempt.mode_block(),
         };
         self.write_own(cx, block);
-        attempt.phase = Phase::Phase1Write { cur };
+        attempt.phase = Phase::WriteBallot { cur };
         State::Acquiring(attempt)
     }
 
@@ -448,7 +523,7 @@ impl Lease {
         }
     }
 
-    fn phase1_read(
+    fn ballot_read(
         &mut self,
         cx: &mut Cx,
         mut attempt: Attempt,
@@ -480,11 +555,11 @@ impl Lease {
             mode: attempt.mode_block(),
         };
         self.write_own(cx, block);
-        attempt.phase = Phase::Phase2Write { cur, value };
+        attempt.phase = Phase::WriteValue { cur, value };
         State::Acquiring(attempt)
     }
 
-    fn phase2_read(
+    fn value_read(
         &mut self,
         cx: &mut Cx,
         mut attempt: Attempt,
@@ -528,13 +603,13 @@ impl Lease {
         outcome: WriteOutcome,
     ) -> Next {
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
-            Phase::Phase1Write { cur } if own == Progress::Done => {
+            Phase::WriteBallot { cur } if own == Progress::Done => {
                 let io = self.read_ballot(cx, &cur);
-                attempt.phase = Phase::Phase1Read { io, cur };
+                attempt.phase = Phase::ReadBallot { io, cur };
             }
-            Phase::Phase2Write { cur, value } if own == Progress::Done => {
+            Phase::WriteValue { cur, value } if own == Progress::Done => {
                 let io = self.read_ballot(cx, &cur);
-                attempt.phase = Phase::Phase2Read { io, cur, value };
+                attempt.phase = Phase::ReadValue { io, cur, value };
             }
             Phase::Unshare { leader } if own == Progress::Done => {
                 return self.owned(cx, &attempt, leader);
@@ -557,7 +632,11 @@ impl Lease {
                     WriteOutcome::Unknown => attempt.phase = Phase::Doubting { io },
                 }
             }
-            Phase::ClearHolder { io, leader, mut shared } if io == id => match outcome {
+            Phase::ClearHolder {
+                io,
+                leader,
+                mut shared,
+            } if io == id => match outcome {
                 WriteOutcome::Done => {
                     shared.pop();
                     return self.next_holder(cx, attempt, leader, shared);
@@ -583,10 +662,14 @@ impl Lease {
         through: IoId,
     ) -> Next {
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
-            Phase::Doubting { io } if io <= through => return self.start(cx, attempt),
+            Phase::Doubting { io } if io <= through => return self.back_off(cx, attempt),
             // Look at the holder again: this is another host's sector.
             Phase::ClearDoubt { io, leader, shared } if io <= through => {
-                return self.next_holder(cx, attempt, leader, shared);
+                attempt.tries += 1;
+                return match attempt.tries > TRIES_MAX {
+                    true => self.fail(cx, attempt, LeaseError::Io),
+                    false => self.next_holder(cx, attempt, leader, shared),
+                };
             }
             other => attempt.phase = other,
         }
@@ -628,7 +711,10 @@ impl Lease {
         let Some((host, _)) = shared.last() else {
             return match attempt.goal {
                 Goal::ToExclusive { .. } => {
-                    let block = HostSector { mode: ModeBlock::NONE, ..self.block };
+                    let block = HostSector {
+                        mode: ModeBlock::NONE,
+                        ..self.block
+                    };
                     self.write_own(cx, block);
                     attempt.phase = Phase::Unshare { leader };
                     State::Acquiring(attempt)
@@ -636,8 +722,17 @@ impl Lease {
                 _ => self.owned(cx, &attempt, leader),
             };
         };
-        let io = cx.read(self.id, cx.us.slot_offset(*host), cx.us.geometry.sector_bytes());
-        attempt.phase = Phase::ReadHolderSlot { io, asked: cx.now, leader, shared };
+        let io = cx.read(
+            self.id,
+            cx.us.slot_offset(*host),
+            cx.us.geometry.sector_bytes(),
+        );
+        attempt.phase = Phase::ReadHolderSlot {
+            io,
+            asked: cx.now,
+            leader,
+            shared,
+        };
         State::Acquiring(attempt)
     }
 
@@ -656,7 +751,12 @@ impl Lease {
             .is_ok_and(|slot| cx.peers.judge(host, generation, &slot, asked) == Judgement::Over);
         let offset = self.offset() + cx.us.geometry.host_sector(host);
         let io = cx.read(self.id, offset, cx.us.geometry.sector_bytes());
-        attempt.phase = Phase::ReadHolderSector { io, over, leader, shared };
+        attempt.phase = Phase::ReadHolderSector {
+            io,
+            over,
+            leader,
+            shared,
+        };
         State::Acquiring(attempt)
     }
 
@@ -683,9 +783,7 @@ impl Lease {
                 attempt.phase = Phase::ClearHolder { io, leader, shared };
                 State::Acquiring(attempt)
             }
-            Some(generation) => {
-                self.fail(cx, attempt, LeaseError::SharedBy { host, generation })
-            }
+            Some(generation) => self.fail(cx, attempt, LeaseError::SharedBy { host, generation }),
         }
     }
 
@@ -694,12 +792,20 @@ impl Lease {
         let id = self.id;
         let mode = Mode::Exclusive;
         cx.out.note(match attempt.goal {
-            Goal::Acquire { .. } => Note::Acquired { id, mode, lver: leader.lver },
+            Goal::Acquire { .. } => Note::Acquired {
+                id,
+                mode,
+                lver: leader.lver,
+            },
             Goal::ToExclusive { .. } => Note::Converted { id, mode },
             Goal::Reclaim { .. } => Note::Reclaimed { id },
         });
         let generation = cx.generation;
-        State::Held(Held { mode, leader, generation })
+        State::Held(Held {
+            mode,
+            leader,
+            generation,
+        })
     }
 }
 

@@ -8,14 +8,18 @@
 //! - A dblock that does not verify is not skipped but ends the ballot: what it said may matter.
 
 use crate::liveness::Peers;
-use crate::ondisk::{BadRecord, BallotBlock, DBLOCK_RELEASED, Dblock, Geometry, HostId, HostSector};
+use crate::ondisk::{
+    BadRecord, BallotBlock, DBLOCK_RELEASED, Dblock, Geometry, HostId, HostSector,
+};
 
 /// The ballot number of `host` above all others: `number % stride` names the host. `None` when the numbers are used up.
 pub(super) fn number_above(max_mbal: u64, stride: u64, host: HostId) -> Option<u64> {
     if max_mbal == 0 {
         return Some(host.number());
     }
-    (max_mbal - max_mbal % stride).checked_add(stride)?.checked_add(host.number())
+    (max_mbal - max_mbal % stride)
+        .checked_add(stride)?
+        .checked_add(host.number())
 }
 
 /// How many sectors a ballot reads: leader, request and one per host, rounded up to a power of two as sanlock does.
@@ -81,7 +85,10 @@ impl Voices {
 
     /// What one host said.
     pub fn of(&self, host: u64) -> Option<&HostSector> {
-        self.others.iter().find(|(h, _)| h.number() == host).map(|(_, said)| said)
+        self.others
+            .iter()
+            .find(|(h, _)| h.number() == host)
+            .map(|(_, said)| said)
     }
 
     /// The other hosts that hold the lease shared, and in which generation.
@@ -130,7 +137,14 @@ pub(super) fn first_phase(last: &Dblock, lver: u64, mbal: u64) -> (BallotBlock, 
         }
         _ => {
             let clean = BallotBlock::default();
-            (BallotBlock { mbal, lver, ..clean }, 0)
+            (
+                BallotBlock {
+                    mbal,
+                    lver,
+                    ..clean
+                },
+                0,
+            )
         }
     }
 }

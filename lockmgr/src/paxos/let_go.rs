@@ -20,7 +20,7 @@ use crate::mutant::Mutant;
 use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
 use crate::own_sector::Progress;
 use crate::time::Instant;
-use crate::timing::OWNER_POLL;
+use crate::timing::{OWNER_POLL, RENEWAL_RETRY};
 
 #[derive(Debug)]
 pub(super) struct LettingGo {
@@ -51,13 +51,30 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 enum Phase {
-    WritingLvb { io: IoId, lvb: Lvb },
-    LvbDoubt { io: IoId, lvb: Lvb },
+    WritingLvb {
+        io: IoId,
+        lvb: Lvb,
+    },
+    LvbDoubt {
+        io: IoId,
+        lvb: Lvb,
+    },
     Sharing,
-    Looking { io: IoId },
-    Pausing { until: Instant },
-    Freeing { io: IoId, leader: PaxosLeader },
-    Doubting { io: IoId },
+    Looking {
+        io: IoId,
+    },
+    /// A write was lost and cannot land any more. Not at once: a device that refuses every write is not to be flooded.
+    Pausing {
+        until: Instant,
+        lvb: Option<Lvb>,
+    },
+    Freeing {
+        io: IoId,
+        leader: PaxosLeader,
+    },
+    Doubting {
+        io: IoId,
+    },
     Releasing,
 }
 
@@ -66,8 +83,15 @@ impl LettingGo {
     pub fn held(&self) -> Option<Held> {
         match self.then {
             Then::StillShared { held } | Then::Reclaimed { held } => Some(held),
-            Then::Shared { held, converted: true } => Some(held),
-            Then::Gone | Then::Released | Then::Shared { converted: false, .. } => None,
+            Then::Shared {
+                held,
+                converted: true,
+            } => Some(held),
+            Then::Gone
+            | Then::Released
+            | Then::Shared {
+                converted: false, ..
+            } => None,
         }
     }
 
@@ -81,13 +105,16 @@ impl LettingGo {
             Then::Gone => None,
             // Its holder has let go; that the disk does not say so yet is told by our death.
             Then::Released => Some(Note::Released { id }),
-            _ => Some(Note::Failed { id, error: LeaseError::LockspaceLost }),
+            _ => Some(Note::Failed {
+                id,
+                error: LeaseError::LockspaceLost,
+            }),
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Pausing { until } => Some(until),
+            Phase::Pausing { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -115,12 +142,27 @@ impl Lease {
             // A shared holder owns no leader.
             (Mode::Shared, _) => {
                 let phase = Phase::Releasing;
-                self.flag_released(cx, LettingGo { lver, known: None, mode, then, phase })
+                self.flag_released(
+                    cx,
+                    LettingGo {
+                        lver,
+                        known: None,
+                        mode,
+                        then,
+                        phase,
+                    },
+                )
             }
             (Mode::Exclusive, lvb) => {
                 let known = Some(held.leader);
                 let phase = Phase::Sharing;
-                let mut state = LettingGo { lver, known, mode, then, phase };
+                let mut state = LettingGo {
+                    lver,
+                    known,
+                    mode,
+                    then,
+                    phase,
+                };
                 match lvb {
                     Some(lvb) => {
                         state.phase = self.write_lvb(cx, lvb);
@@ -155,17 +197,35 @@ impl Lease {
         // Before the leader is free: whoever wins it next must see that we share it.
         self.write_own(cx, HostSector { mode, ..self.block });
         let phase = Phase::Sharing;
-        State::LettingGo(LettingGo { lver, known, mode, then, phase })
+        State::LettingGo(LettingGo {
+            lver,
+            known,
+            mode,
+            then,
+            phase,
+        })
     }
 
     /// Takes back what was, or may be, decided for us in version `lver`.
     pub(super) fn retract(&mut self, cx: &mut Cx, lver: u64, keep: Option<Held>) -> Next {
         let (mode, then) = match keep {
-            Some(held) => (ModeBlock::of_shared(held.generation), Then::StillShared { held }),
+            Some(held) => (
+                ModeBlock::of_shared(held.generation),
+                Then::StillShared { held },
+            ),
             None => (ModeBlock::NONE, Then::Gone),
         };
         let phase = Phase::Sharing;
-        self.let_go_look(cx, LettingGo { lver, known: None, mode, then, phase })
+        self.let_go_look(
+            cx,
+            LettingGo {
+                lver,
+                known: None,
+                mode,
+                then,
+                phase,
+            },
+        )
     }
 
     fn flag_released(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
@@ -198,7 +258,10 @@ impl Lease {
             _ => return State::LettingGo(state),
         }
         let Some(data) = data else {
-            state.phase = Phase::Pausing { until: cx.now + OWNER_POLL };
+            state.phase = Phase::Pausing {
+                until: cx.now + OWNER_POLL,
+                lvb: None,
+            };
             return State::LettingGo(state);
         };
         let found = match self.verified_leader(cx.us, data) {
@@ -271,14 +334,26 @@ impl Lease {
         mut state: LettingGo,
         through: IoId,
     ) -> Next {
+        let lvb = match &mut state.phase {
+            Phase::Doubting { io } if *io <= through => None,
+            // We own the lease, so nobody else writes its value block: it is written again without a look.
+            Phase::LvbDoubt { io, lvb } if *io <= through => Some(lvb.clone()),
+            _ => return State::LettingGo(state),
+        };
+        let until = cx.now + RENEWAL_RETRY;
+        state.phase = Phase::Pausing { until, lvb };
+        State::LettingGo(state)
+    }
+
+    /// The pause is over.
+    pub(super) fn let_go_on(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
         match &mut state.phase {
-            Phase::Doubting { io } if *io <= through => self.let_go_look(cx, state),
-            // We own the lease, so nobody else writes its LVB: once nothing older can land, again.
-            Phase::LvbDoubt { io, lvb } if *io <= through => {
-                state.phase = self.write_lvb(cx, lvb.clone());
+            Phase::Pausing { lvb: Some(lvb), .. } => {
+                let lvb = lvb.clone();
+                state.phase = self.write_lvb(cx, lvb);
                 State::LettingGo(state)
             }
-            _ => State::LettingGo(state),
+            _ => self.let_go_look(cx, state),
         }
     }
 
@@ -292,8 +367,15 @@ impl Lease {
             }
             Then::Shared { held, converted } => {
                 cx.out.note(match converted {
-                    true => Note::Converted { id, mode: held.mode },
-                    false => Note::Acquired { id, mode: held.mode, lver: state.lver },
+                    true => Note::Converted {
+                        id,
+                        mode: held.mode,
+                    },
+                    false => Note::Acquired {
+                        id,
+                        mode: held.mode,
+                        lver: state.lver,
+                    },
                 });
                 State::Held(held)
             }

@@ -244,7 +244,11 @@ impl Lease {
                     Some(_) if held.mode == Mode::Shared => return Err(LeaseError::NotExclusive),
                     Some(bytes) => {
                         assert_eq!(bytes.len(), cx.us.geometry.sector_bytes(), "one sector");
-                        let place = cx.us.geometry.lvb_sector().ok_or(LeaseError::NoRoomForLvb)?;
+                        let place = cx
+                            .us
+                            .geometry
+                            .lvb_sector()
+                            .ok_or(LeaseError::NoRoomForLvb)?;
                         Some(Lvb { place, bytes })
                     }
                     None => None,
@@ -357,7 +361,7 @@ impl Lease {
         }
         self.state = match core::mem::replace(&mut self.state, State::Gone) {
             State::Acquiring(attempt) => self.start(cx, attempt),
-            State::LettingGo(letting_go) => self.let_go_look(cx, letting_go),
+            State::LettingGo(letting_go) => self.let_go_on(cx, letting_go),
             other => other,
         };
     }

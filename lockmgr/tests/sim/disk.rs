@@ -139,7 +139,11 @@ impl Disk {
         };
         let sector = geometry().sector_bytes();
         let start = first * sector;
-        for (head, bytes) in snapshot.heads.iter().zip(whole[start..].chunks_exact_mut(sector)) {
+        for (head, bytes) in snapshot
+            .heads
+            .iter()
+            .zip(whole[start..].chunks_exact_mut(sector))
+        {
             bytes[..HEAD].copy_from_slice(head);
         }
         &whole[start..start + snapshot.len]

@@ -111,7 +111,8 @@ impl Host {
 
     /// As a queue asks before each write.
     pub fn may_write(&self, at: True) -> bool {
-        self.gate.check(self.clock.read(at)) == Permission::Allowed && self.gate.deadline().is_some()
+        self.gate.check(self.clock.read(at)) == Permission::Allowed
+            && self.gate.deadline().is_some()
     }
 
     pub fn is_busy_with(&self, resource: usize) -> bool {

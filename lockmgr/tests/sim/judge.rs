@@ -47,11 +47,19 @@ impl Judge {
     }
 
     fn object(&mut self, at: u64, what: String) {
-        self.violations.push(format!("at {}.{:03} s: {what}", at / 1_000_000_000, at / 1_000_000 % 1000));
+        self.violations.push(format!(
+            "at {}.{:03} s: {what}",
+            at / 1_000_000_000,
+            at / 1_000_000 % 1000
+        ));
     }
 
     pub fn claim(&self, resource: usize, host: usize) -> Option<Claim> {
-        self.resources[resource].claims.iter().find(|c| c.host == host).copied()
+        self.resources[resource]
+            .claims
+            .iter()
+            .find(|c| c.host == host)
+            .copied()
     }
 
     pub fn claims_of(&self, host: usize) -> impl Iterator<Item = (usize, Claim)> + '_ {
@@ -110,11 +118,15 @@ impl Judge {
 
     /// Who was granted the resource since, in conflict with this claim.
     fn successor(&self, resource: usize, claim: &Claim) -> Option<(u64, usize, Mode)> {
-        self.resources[resource].last.iter().copied().find(|(grant, host, mode)| {
-            *grant > claim.grant
-                && *host != claim.host
-                && (claim.mode == Mode::Exclusive || *mode == Mode::Exclusive)
-        })
+        self.resources[resource]
+            .last
+            .iter()
+            .copied()
+            .find(|(grant, host, mode)| {
+                *grant > claim.grant
+                    && *host != claim.host
+                    && (claim.mode == Mode::Exclusive || *mode == Mode::Exclusive)
+            })
     }
 
     /// A write to what the resource protects has executed.
@@ -159,7 +171,13 @@ impl Judge {
     }
 
     /// A leader was written over another.
-    pub fn leader(&mut self, at: u64, resource: usize, old: Option<PaxosLeader>, new: &PaxosLeader) {
+    pub fn leader(
+        &mut self,
+        at: u64,
+        resource: usize,
+        old: Option<PaxosLeader>,
+        new: &PaxosLeader,
+    ) {
         let Some(old) = old.filter(|old| old.lver > new.lver) else {
             return;
         };

@@ -48,14 +48,16 @@ fn run(plan: Plan) -> (World, Result<(), String>) {
         }
     }
     for (number, host) in world.hosts.iter().enumerate() {
-        let waiting = |want: &Want| {
-            matches!(want, Want::Acquiring | Want::Converting | Want::Releasing)
-        };
+        let waiting =
+            |want: &Want| matches!(want, Want::Acquiring | Want::Converting | Want::Releasing);
         if let Some(resource) = host.wants.iter().position(waiting)
             && host.ordered[resource] + 2 * dead < world.now
         {
             let want = host.wants[resource];
-            let what = format!("host {}: {want:?} resource {resource} was never answered", number + 1);
+            let what = format!(
+                "host {}: {want:?} resource {resource} was never answered",
+                number + 1
+            );
             return (world, Err(what));
         }
     }
@@ -102,7 +104,10 @@ fn storage_comes_and_goes() {
     for seed in seeds(100) {
         restored += sound(seed, Trouble::Storage).judge.restored;
     }
-    assert!(restored > 0 || std::env::var("SANBLK_SEED").is_ok(), "some gate opened again");
+    assert!(
+        restored > 0 || std::env::var("SANBLK_SEED").is_ok(),
+        "some gate opened again"
+    );
 }
 
 #[test]

@@ -31,16 +31,53 @@ enum Event {
     Think(usize),
     Data(usize),
     Incident(usize),
-    Restart { host: usize, life: u64 },
-    Fence { host: usize, life: u64 },
-    Execute { host: usize, life: u64, id: IoId },
-    Sample { host: usize, life: u64, id: IoId, offset: u64, len: usize },
-    LookAgain { host: usize, life: u64, id: IoId, snapshot: Snapshot },
-    Answer { host: usize, life: u64, answer: Answer },
-    DataLands { host: usize, number: u64 },
-    Drain { host: usize, life: u64 },
-    Cut { host: usize, length: u64 },
-    Gate { host: usize, life: u64 },
+    Restart {
+        host: usize,
+        life: u64,
+    },
+    Fence {
+        host: usize,
+        life: u64,
+    },
+    Execute {
+        host: usize,
+        life: u64,
+        id: IoId,
+    },
+    Sample {
+        host: usize,
+        life: u64,
+        id: IoId,
+        offset: u64,
+        len: usize,
+    },
+    LookAgain {
+        host: usize,
+        life: u64,
+        id: IoId,
+        snapshot: Snapshot,
+    },
+    Answer {
+        host: usize,
+        life: u64,
+        answer: Answer,
+    },
+    DataLands {
+        host: usize,
+        number: u64,
+    },
+    Drain {
+        host: usize,
+        life: u64,
+    },
+    Cut {
+        host: usize,
+        length: u64,
+    },
+    Gate {
+        host: usize,
+        life: u64,
+    },
 }
 
 /// What holders do.
@@ -77,7 +114,11 @@ pub struct World {
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut prng = Prng::new(plan.seed ^ 0x1ea5e);
-        let disk = Disk::format(plan.resources, plan.hosts as u64, plan.timing.io_timeout_s());
+        let disk = Disk::format(
+            plan.resources,
+            plan.hosts as u64,
+            plan.timing.io_timeout_s(),
+        );
         let hosts: Vec<_> = (0..plan.hosts)
             .map(|_| {
                 let ppm = prng.below(2 * PPM_MAX) as i64 - PPM_MAX as i64;
@@ -134,7 +175,10 @@ impl World {
                 let at = match slow {
                     // One host, and each time it has come back before.
                     true if host > 0 => break,
-                    true => (number + 1) * whole / (world.plan.incidents + 1) + world.prng.below(60 * SECOND),
+                    true => {
+                        (number + 1) * whole / (world.plan.incidents + 1)
+                            + world.prng.below(60 * SECOND)
+                    }
                     false => world.prng.below(whole),
                 };
                 world.after(at, Event::Incident(host));
@@ -216,10 +260,21 @@ impl World {
             Event::Restart { host, life } => self.restart(host, life),
             Event::Fence { host, life } => self.fence(host, life),
             Event::Execute { host, life, id } => self.execute(host, life, id),
-            Event::Sample { host, life, id, offset, len } => {
+            Event::Sample {
+                host,
+                life,
+                id,
+                offset,
+                len,
+            } => {
                 self.sample(host, life, id, offset, len);
             }
-            Event::LookAgain { host, life, id, mut snapshot } => {
+            Event::LookAgain {
+                host,
+                life,
+                id,
+                mut snapshot,
+            } => {
                 let middle = self.prng.between(1, 33) as usize;
                 let tail = self.prng.percent(50);
                 self.disk.look_again(&mut snapshot, middle, tail);
@@ -367,7 +422,13 @@ impl World {
             _ => {
                 let left = STALL_MAX - self.hosts[host].stalled;
                 let length = self.prng.below(left + 1);
-                self.tell(|| format!("host {} and its clock stop for {} ms", host + 1, length / MS));
+                self.tell(|| {
+                    format!(
+                        "host {} and its clock stop for {} ms",
+                        host + 1,
+                        length / MS
+                    )
+                });
                 let (now, state) = (self.now, &mut self.hosts[host]);
                 state.stalled += length;
                 state.paused_until = state.paused_until.max(now + length);
@@ -438,7 +499,13 @@ impl World {
             return;
         }
         match answer {
-            Answer::Read(id, None) => self.input(host, Input::Read { id, data: Err(ReadFailed) }),
+            Answer::Read(id, None) => self.input(
+                host,
+                Input::Read {
+                    id,
+                    data: Err(ReadFailed),
+                },
+            ),
             Answer::Read(id, Some(snapshot)) => {
                 // The bytes live in the disk: lent for the call, like a driver's buffer.
                 let mut disk = core::mem::replace(&mut self.disk, Disk::empty());
@@ -467,7 +534,11 @@ impl World {
     }
 
     fn drain(&mut self, host: usize) {
-        while let Some(output) = self.hosts[host].space.as_mut().and_then(Lockspace::poll_output) {
+        while let Some(output) = self.hosts[host]
+            .space
+            .as_mut()
+            .and_then(Lockspace::poll_output)
+        {
             self.perform(host, output);
         }
         if self.hosts[host].space.is_some() {
@@ -478,17 +549,31 @@ impl World {
     fn wake_later(&mut self, host: usize) {
         let state = &self.hosts[host];
         if let Some(at) = state.space.as_ref().and_then(Lockspace::poll_timeout) {
-            let due = state.clock.when(at).max(state.paused_until).max(self.now + 1);
+            let due = state
+                .clock
+                .when(at)
+                .max(state.paused_until)
+                .max(self.now + 1);
             self.arm(host, due);
         }
     }
 
     fn perform(&mut self, host: usize, output: Output) {
         match output {
-            Output::Read { id, offset, len, deadline } => {
+            Output::Read {
+                id,
+                offset,
+                len,
+                deadline,
+            } => {
                 self.read(host, id, offset, len, deadline);
             }
-            Output::Write { id, offset, bytes, deadline } => {
+            Output::Write {
+                id,
+                offset,
+                bytes,
+                deadline,
+            } => {
                 self.write(host, id, offset, bytes, deadline);
             }
             Output::Gate(order) => {
@@ -496,7 +581,11 @@ impl World {
                 if self.hosts[host].gate_orders.len() == 1 {
                     // The keeper may be held up between deciding and doing.
                     let life = self.hosts[host].life;
-                    let delay = if self.prng.percent(20) { self.prng.below(100) * MS } else { 0 };
+                    let delay = if self.prng.percent(20) {
+                        self.prng.below(100) * MS
+                    } else {
+                        0
+                    };
                     self.after(delay, Event::Gate { host, life });
                 }
             }
@@ -525,7 +614,8 @@ impl World {
             match moved {
                 Ok(()) if restores => {
                     let (hosts, at) = (&self.hosts, self.now);
-                    self.judge.restored(at, host, |of| hosts[of].gate_is_open(at));
+                    self.judge
+                        .restored(at, host, |of| hosts[of].gate_is_open(at));
                 }
                 Err(_) if !disarms => {
                     self.tell(|| format!("host {}: the gate had shut", host + 1));
@@ -546,9 +636,22 @@ impl World {
             let answer = Answer::Read(id, None);
             self.at(at, Event::Answer { host, life, answer });
         } else {
-            let slow = if self.plan.trouble == Trouble::Slow { 0 } else { self.slowness(host) / 2 };
+            let slow = if self.plan.trouble == Trouble::Slow {
+                0
+            } else {
+                self.slowness(host) / 2
+            };
             let delay = self.prng.between(1, 20) * MS / 4 + slow;
-            self.after(delay, Event::Sample { host, life, id, offset, len });
+            self.after(
+                delay,
+                Event::Sample {
+                    host,
+                    life,
+                    id,
+                    offset,
+                    len,
+                },
+            );
         }
     }
 
@@ -567,7 +670,15 @@ impl World {
         let snapshot = self.disk.snapshot(offset, len);
         if self.prng.percent(self.plan.split_percent) {
             let delay = self.prng.between(1, 100) * MS;
-            self.after(delay, Event::LookAgain { host, life, id, snapshot });
+            self.after(
+                delay,
+                Event::LookAgain {
+                    host,
+                    life,
+                    id,
+                    snapshot,
+                },
+            );
         } else {
             let delay = self.prng.between(1, 20) * MS / 4;
             let answer = Answer::Read(id, Some(snapshot));
@@ -614,7 +725,12 @@ impl World {
             let answer = Answer::Wrote(id, outcome);
             self.at(at, Event::Answer { host, life, answer });
         }
-        let pending = Pending { id, offset, bytes, torn };
+        let pending = Pending {
+            id,
+            offset,
+            bytes,
+            torn,
+        };
         self.hosts[host].pending.push(pending);
     }
 
@@ -637,7 +753,7 @@ impl World {
 
     fn land(&mut self, host: usize, pending: &Pending) {
         let area = pending.offset / geometry().area_bytes();
-        if area > 0 && pending.offset % geometry().area_bytes() == 0 {
+        if area > 0 && pending.offset.is_multiple_of(geometry().area_bytes()) {
             let resource = area as usize - 1;
             let old = self.disk.leader(resource);
             if let Ok(new) = PaxosLeader::parse(&pending.bytes) {
@@ -654,7 +770,8 @@ impl World {
                 });
             }
         }
-        self.disk.write(pending.offset, &pending.bytes, pending.torn);
+        self.disk
+            .write(pending.offset, &pending.bytes, pending.torn);
     }
 
     /// Session reinstatement: what is under way executes now or never.
@@ -764,7 +881,8 @@ impl World {
 
     fn grant(&mut self, host: usize, resource: usize, mode: Mode) {
         let (hosts, now) = (&self.hosts, self.now);
-        self.judge.grant(now, resource, host, mode, |of| hosts[of].gate_is_open(now));
+        self.judge
+            .grant(now, resource, host, mode, |of| hosts[of].gate_is_open(now));
         self.hosts[host].wants[resource] = Want::Holding;
         if self.mood == Mood::Only(host) && mode == Mode::Exclusive {
             self.taken[resource] = true;
@@ -842,7 +960,12 @@ impl World {
         self.hosts[host].ordered[resource] = self.now;
         let id = LeaseId(resource_offset(resource));
         let name = resource_name(resource);
-        let order = Order::Acquire { id, name, mode, on_owner };
+        let order = Order::Acquire {
+            id,
+            name,
+            mode,
+            on_owner,
+        };
         self.input(host, Input::Order(order));
     }
 
