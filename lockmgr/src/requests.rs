@@ -3,8 +3,8 @@
 //! A request is a record in a sector that every host may write, so it is written like a leader: read what is there, write once,
 //! after a loss fence and look again. Its owner learns of it by its bit in our slot.
 
+use crate::contract::{LeaseId, Note};
 use crate::io::{IoId, Party, WriteOutcome};
-use crate::lockspace::{LeaseId, Note};
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
 use crate::paxos::{Cx, Lease, LeaseError};
 use crate::time::Instant;

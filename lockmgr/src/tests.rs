@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
+use crate::contract::{GateOrder, Input, LeaseId, Note, Order};
 use crate::gate::{Gate, Permission};
 use crate::io::{Output, WriteOutcome};
-use crate::lockspace::{GateOrder, Input, LeaseId, Lockspace, Note, Order};
+use crate::lockspace::Lockspace;
 use crate::ondisk::{
     AlignSize, DeltaLease, DeltaSlot, Event, ForceMode, Geometry, HostId, HostSet, LeaderFlags,
     Name, PaxosLeader, SectorSize, Version, init,

@@ -17,11 +17,10 @@
 //! won, whoever wrote it.
 
 use super::ballot::{Value, Voices, first_phase, number_above, read_len, second_phase};
-use super::let_go::Then;
 use super::{Cx, Held, Lease, LeaseError, Mode, Next, OnOwner, State, leader_bytes};
+use crate::contract::Note;
 use crate::io::{IoId, WriteOutcome};
 use crate::liveness::Judgement;
-use crate::lockspace::Note;
 use crate::mutant::Mutant;
 use crate::ondisk::{
     BallotBlock, DBLOCK_RELEASED, Dblock, DeltaLease, HostId, HostSector, LeaderFlags, ModeBlock,
@@ -41,7 +40,7 @@ const TRIES_MAX: u32 = 4;
 const BEHIND_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
-enum Goal {
+pub(super) enum Goal {
     Acquire { mode: Mode, on_owner: OnOwner },
     ToExclusive { held: Held },
     Reclaim { held: Held },
@@ -49,12 +48,12 @@ enum Goal {
 
 #[derive(Debug)]
 pub(super) struct Attempt {
-    goal: Goal,
-    phase: Phase,
+    pub goal: Goal,
+    pub phase: Phase,
     cancelled: bool,
     passes: u32,
     short_holds: u32,
-    tries: u32,
+    pub tries: u32,
     behind: u32,
     /// The version that this attempt proposed for itself: if the disk says it is ours, it is.
     proposed: Option<u64>,
@@ -63,7 +62,7 @@ pub(super) struct Attempt {
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Start,
     ReadArea {
         io: IoId,
@@ -179,7 +178,7 @@ impl Attempt {
         matches!(self.goal, Goal::Reclaim { .. })
     }
 
-    fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Mode {
         match self.goal {
             Goal::Acquire { mode, .. } => mode,
             Goal::ToExclusive { .. } => Mode::Exclusive,
@@ -239,7 +238,7 @@ impl Lease {
     }
 
     /// Ends without the lease. What may have been decided for us is taken back, in the background.
-    fn fail(&mut self, cx: &mut Cx, attempt: Attempt, error: LeaseError) -> Next {
+    pub(super) fn fail(&mut self, cx: &mut Cx, attempt: Attempt, error: LeaseError) -> Next {
         let id = self.id;
         cx.out.note(match attempt.goal {
             Goal::Reclaim { .. } => Note::ReclaimFailed { id, error },
@@ -674,138 +673,6 @@ impl Lease {
             other => attempt.phase = other,
         }
         State::Acquiring(attempt)
-    }
-
-    /// The leader is ours.
-    fn won(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        attempt.tries = 0;
-        match attempt.mode() {
-            Mode::Exclusive if cx.mutated(Mutant::IgnoreModeBlocks) => {
-                self.next_holder(cx, attempt, leader, Vec::new())
-            }
-            Mode::Exclusive => self.next_holder(cx, attempt, leader, shared),
-            Mode::Shared => {
-                let then: Option<fn(Held) -> Then> = match attempt.goal {
-                    Goal::Reclaim { .. } => Some(|held| Then::Reclaimed { held }),
-                    _ => None,
-                };
-                self.share(cx, leader, false, then)
-            }
-        }
-    }
-
-    /// Looks at the last of the hosts that seem to share it.
-    fn next_holder(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let Some((host, _)) = shared.last() else {
-            return match attempt.goal {
-                Goal::ToExclusive { .. } => {
-                    let block = HostSector {
-                        mode: ModeBlock::NONE,
-                        ..self.block
-                    };
-                    self.write_own(cx, block);
-                    attempt.phase = Phase::Unshare { leader };
-                    State::Acquiring(attempt)
-                }
-                _ => self.owned(cx, &attempt, leader),
-            };
-        };
-        let io = cx.read(
-            self.id,
-            cx.us.slot_offset(*host),
-            cx.us.geometry.sector_bytes(),
-        );
-        attempt.phase = Phase::ReadHolderSlot {
-            io,
-            asked: cx.now,
-            leader,
-            shared,
-        };
-        State::Acquiring(attempt)
-    }
-
-    fn holder_slot_read(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        slot: &[u8],
-        asked: Instant,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let &(host, generation) = shared.last().expect("there is one to look at");
-        // A slot that cannot be read says nothing, so its host lives.
-        let over = DeltaLease::parse(slot)
-            .is_ok_and(|slot| cx.peers.judge(host, generation, &slot, asked) == Judgement::Over);
-        let offset = self.offset() + cx.us.geometry.host_sector(host);
-        let io = cx.read(self.id, offset, cx.us.geometry.sector_bytes());
-        attempt.phase = Phase::ReadHolderSector {
-            io,
-            over,
-            leader,
-            shared,
-        };
-        State::Acquiring(attempt)
-    }
-
-    fn holder_sector_read(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        sector: &[u8],
-        over: bool,
-        leader: PaxosLeader,
-        mut shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let &(host, generation) = shared.last().expect("there is one to look at");
-        let mode = HostSector::mode_unverified(sector).unwrap_or_default();
-        match mode.shared() {
-            None => {
-                shared.pop();
-                self.next_holder(cx, attempt, leader, shared)
-            }
-            Some(now) if now == generation && over => {
-                let zeroes = vec![0; cx.us.geometry.sector_bytes()].into_boxed_slice();
-                let offset = self.offset() + cx.us.geometry.host_sector(host);
-                let io = cx.write_once(self.id, offset, zeroes);
-                attempt.phase = Phase::ClearHolder { io, leader, shared };
-                State::Acquiring(attempt)
-            }
-            Some(generation) => self.fail(cx, attempt, LeaseError::SharedBy { host, generation }),
-        }
-    }
-
-    /// The exclusive lease is ours, and nobody shares it.
-    fn owned(&mut self, cx: &mut Cx, attempt: &Attempt, leader: PaxosLeader) -> Next {
-        let id = self.id;
-        let mode = Mode::Exclusive;
-        cx.out.note(match attempt.goal {
-            Goal::Acquire { .. } => Note::Acquired {
-                id,
-                mode,
-                lver: leader.lver,
-            },
-            Goal::ToExclusive { .. } => Note::Converted { id, mode },
-            Goal::Reclaim { .. } => Note::Reclaimed { id },
-        });
-        let generation = cx.generation;
-        State::Held(Held {
-            mode,
-            leader,
-            generation,
-        })
     }
 }
 

@@ -14,8 +14,8 @@
 //! free one would land on top of it. For the same reason a leader that another host wrote for us is left alone.
 
 use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
+use crate::contract::{LeaseId, Note};
 use crate::io::{IoId, WriteOutcome};
-use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
 use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
 use crate::own_sector::Progress;

@@ -18,12 +18,13 @@
 
 mod attempt;
 mod ballot;
+mod holders;
 mod let_go;
 
+use crate::contract::{LeaseId, Note};
 use crate::delta::Identity;
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::liveness::Peers;
-use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
 use crate::ondisk::{BadRecord, CannotJoin, HostId, HostSector, Name, PaxosLeader};
 use crate::own_sector::{OwnSector, Window};
