@@ -71,7 +71,8 @@ pub enum Order {
         /// The mode.
         mode: Mode,
     },
-    /// Let go, or give up acquiring. Whoever holds it has stopped to use it. Answered by [`Note::Released`].
+    /// Let go. Whoever holds it has stopped to use it. Answered by [`Note::Released`]. While it is being acquired: give up, which is
+    /// answered by [`Note::Failed`], or comes too late and is answered by [`Note::Acquired`].
     Release {
         /// Its area.
         id: LeaseId,
