@@ -1,5 +1,7 @@
 //! What lies at a place of which nothing is known yet.
 
+use std::fmt;
+
 use super::{
     CLEARED_MAGIC, DELTA_MAGIC, Geometry, PAXOS_MAGIC, RINDEX_MAGIC, RawLeader, RindexHeader,
 };
@@ -46,5 +48,66 @@ impl Found {
             Found::Lockspace(raw) | Found::Resource(raw) | Found::Cleared(raw) => raw.geometry(),
             Found::Index(geometry) => *geometry,
         }
+    }
+}
+
+/// What a sentence about the place says: "there is ... already".
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let resource = |raw: &RawLeader| (raw.resource_name, raw.space_name);
+        match self {
+            Found::Nothing => write!(f, "nothing"),
+            Found::Foreign { magic } => write!(f, "something that begins with {magic:#010x}"),
+            Found::Lockspace(raw) => write!(f, "lockspace {:?}", raw.space_name),
+            Found::Resource(raw) => {
+                let (name, space) = resource(raw);
+                write!(f, "resource {name:?} of lockspace {space:?}")
+            }
+            Found::Cleared(raw) => {
+                let (name, space) = resource(raw);
+                write!(f, "deleted resource {name:?} of lockspace {space:?}")
+            }
+            Found::Index(_) => write!(f, "a resource index"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ondisk::{Name, init};
+
+    #[test]
+    fn a_place_says_what_it_is() {
+        let g = Geometry::B512_M1;
+        let (space, name) = (Name::new("LS").unwrap(), Name::new("RA").unwrap());
+        let [_, lockspace] = init::lockspace(g, &space, 10).unwrap();
+        let [guard, index] = init::rindex(g, &space, 0, 1).unwrap();
+        let table = [
+            (lockspace.bytes, "lockspace \"LS\"", Some(g)),
+            (
+                init::resource(g, &space, &name).unwrap().bytes,
+                "resource \"RA\" of lockspace \"LS\"",
+                Some(g),
+            ),
+            (
+                init::clear_resource(g, &space, &name, 1).bytes,
+                "deleted resource \"RA\" of lockspace \"LS\"",
+                Some(g),
+            ),
+            (
+                guard.bytes,
+                "resource \"rindex_lease\" of lockspace \"LS\"",
+                Some(g),
+            ),
+            (index.bytes, "a resource index", Some(g)),
+            (vec![0; 4096], "nothing", None),
+            (vec![7; 512], "something that begins with 0x07070707", None),
+        ];
+        for (bytes, wanted, geometry) in table {
+            let found = Found::at(&bytes).unwrap();
+            assert_eq!((&*found.to_string(), found.geometry()), (wanted, geometry));
+        }
+        assert_eq!(Found::at(&[0; 199]), None);
     }
 }

@@ -120,6 +120,19 @@ pub struct NoSuchGeometry {
     pub align: AlignSize,
 }
 
+impl fmt::Display for NoSuchGeometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "there are no {} MiB areas of {}-byte sectors: 512 goes with 1 MiB, 4096 with 1, 2, 4 or 8 MiB",
+            self.align.mib(),
+            self.sector.bytes()
+        )
+    }
+}
+
+impl std::error::Error for NoSuchGeometry {}
+
 impl Geometry {
     /// The only one with 512-byte sectors.
     pub const B512_M1: Geometry = Geometry::of(SectorSize::B512, AlignSize::M1);
@@ -243,7 +256,11 @@ mod tests {
                 (4096, 8, 2000)
             ]
         );
-        assert!(Geometry::new(SectorSize::B512, AlignSize::M8).is_err());
+        let refused = Geometry::new(SectorSize::B512, AlignSize::M8).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "there are no 8 MiB areas of 512-byte sectors: 512 goes with 1 MiB, 4096 with 1, 2, 4 or 8 MiB"
+        );
     }
 
     #[test]

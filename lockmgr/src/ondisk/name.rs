@@ -13,6 +13,14 @@ pub struct Name([u8; NAME_LEN]);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NameTooLong;
 
+impl fmt::Display for NameTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a name has at most {NAME_LEN} bytes, none of them NUL")
+    }
+}
+
+impl std::error::Error for NameTooLong {}
+
 impl Name {
     /// No name: free index entries, slots that were never used.
     pub const EMPTY: Name = Name([0; NAME_LEN]);
