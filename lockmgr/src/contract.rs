@@ -64,14 +64,15 @@ pub enum Order {
         /// Whether to wait for the death of its owner.
         on_owner: OnOwner,
     },
-    /// Hold it in this mode instead. Answered by [`Note::Converted`], or [`Note::Failed`] with the old mode kept.
+    /// Hold it in this mode instead; before it becomes shared, its holder has stopped to write as for a release. Answered by [`Note::Converted`], or [`Note::Failed`] with the old mode kept.
     Convert {
         /// Its area.
         id: LeaseId,
         /// The mode.
         mode: Mode,
     },
-    /// Let go. Whoever holds it has stopped to use it. Answered by [`Note::Released`]. While it is being acquired: give up, which is
+    /// Let go. Whoever holds it has stopped to use it, and nothing that it wrote can still land: another host may own it in the
+    /// same instant. Answered by [`Note::Released`]. While it is being acquired: give up, which is
     /// answered by [`Note::Failed`], or comes too late and is answered by [`Note::Acquired`].
     Release {
         /// Its area.
