@@ -35,6 +35,7 @@ struct Raw {
     data_digest: Option<Digest>,
     policy: Option<Policy>,
     no_path_retry: Option<NoPath>,
+    allow_fence: Option<AllowFence>,
     #[serde(default)]
     target: BTreeMap<String, Settings>,
 }
@@ -49,6 +50,7 @@ impl From<Raw> for Config {
                 data_digest: raw.data_digest,
                 policy: raw.policy,
                 no_path_retry: raw.no_path_retry,
+                allow_fence: raw.allow_fence,
             },
             target: raw.target,
         }
@@ -69,6 +71,8 @@ pub struct Settings {
     pub policy: Option<Policy>,
     /// What requests do while no path works.
     pub no_path_retry: Option<NoPath>,
+    /// Fences that concern other hosts.
+    pub allow_fence: Option<AllowFence>,
 }
 
 impl Settings {
@@ -80,6 +84,7 @@ impl Settings {
             data_digest: self.data_digest.or(under.data_digest),
             policy: self.policy.or(under.policy),
             no_path_retry: self.no_path_retry.or(under.no_path_retry),
+            allow_fence: self.allow_fence.or(under.allow_fence),
         }
     }
 }
@@ -103,7 +108,7 @@ impl From<Digest> for DigestPreference {
     }
 }
 
-/// `round-robin` or `failover`.
+/// `late-binding`, `service-time`, `queue-length`, `round-robin` or `failover`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
@@ -111,6 +116,12 @@ pub enum Policy {
     RoundRobin,
     /// The first usable path in the order given.
     Failover,
+    /// The fewest commands outstanding.
+    QueueLength,
+    /// The least to carry for its rate.
+    ServiceTime,
+    /// The path that would finish first.
+    LateBinding,
 }
 
 impl From<Policy> for PolicyKind {
@@ -118,8 +129,20 @@ impl From<Policy> for PolicyKind {
         match policy {
             Policy::RoundRobin => PolicyKind::RoundRobin,
             Policy::Failover => PolicyKind::Failover,
+            Policy::QueueLength => PolicyKind::QueueLength,
+            Policy::ServiceTime => PolicyKind::ServiceTime,
+            Policy::LateBinding => PolicyKind::LateBinding,
         }
     }
+}
+
+/// `lun-reset`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllowFence {
+    /// LOGICAL UNIT RESET may replace the part of a fence that waits for the target's backend. It aborts the commands
+    /// of every host on the LUN.
+    LunReset,
 }
 
 /// `queue`, `fail` or a number of seconds.
@@ -231,6 +254,9 @@ impl From<PolicyKind> for Policy {
         match policy {
             PolicyKind::RoundRobin => Policy::RoundRobin,
             PolicyKind::Failover => Policy::Failover,
+            PolicyKind::QueueLength => Policy::QueueLength,
+            PolicyKind::ServiceTime => Policy::ServiceTime,
+            PolicyKind::LateBinding => Policy::LateBinding,
         }
     }
 }
@@ -259,7 +285,7 @@ impl Config {
                 Kind::Usage,
                 format!("configuration {}, line {line}: {}", path.display(), error.message()),
                 "correct the line; known keys are initiator-name, chap-file, header-digest, data-digest, policy, \
-                 no-path-retry, and [target.\"IQN\"] with the last five",
+                 no-path-retry, allow-fence, and [target.\"IQN\"] with the last six",
             )
         })?;
         Ok(raw.into())
@@ -305,10 +331,27 @@ mod tests {
     }
 
     #[test]
+    fn each_policy_has_its_name() {
+        for (name, kind) in [
+            ("round-robin", PolicyKind::RoundRobin),
+            ("failover", PolicyKind::Failover),
+            ("queue-length", PolicyKind::QueueLength),
+            ("service-time", PolicyKind::ServiceTime),
+            ("late-binding", PolicyKind::LateBinding),
+        ] {
+            let config = parse(&format!("policy = '{name}'\n")).unwrap();
+            let policy = config.defaults.policy.unwrap();
+            assert_eq!(PolicyKind::from(policy), kind, "{name}");
+            assert_eq!(Policy::from(kind), policy, "{name}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, word) in [
             ("polcy = 'failover'\n", "polcy"),
             ("policy = 'fastest'\n", "fastest"),
+            ("allow-fence = 'target-reset'\n", "target-reset"),
             ("no-path-retry = 0\n", "number of seconds"),
             ("no-path-retry = 'never'\n", "number of seconds"),
             ("\n\n[target.'x']\ninitiator-name = 'y'\n", "line 4"),
@@ -331,7 +374,11 @@ mod tests {
             .collect::<Vec<_>>()
             .join("\n");
         let config = parse(&active).unwrap();
-        assert_eq!(config.defaults.policy, Some(Policy::RoundRobin));
+        assert_eq!(
+            config.defaults.policy.map(PolicyKind::from),
+            Some(PolicyKind::default())
+        );
+        assert_eq!(config.defaults.allow_fence, Some(AllowFence::LunReset));
         assert_eq!(config.target.len(), 1);
     }
 }

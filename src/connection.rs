@@ -23,10 +23,8 @@ use crate::portal::Portal;
 
 /// PROTOCOL: a storage network answers a connect in milliseconds or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Resolver included.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Never follow more hops than this: two portals could send us back and forth.
 const REDIRECTS_MAX: u8 = 3;
 /// Bytes of the one buffer for answers.
@@ -166,6 +164,32 @@ impl fmt::Display for SessionError {
 
 impl std::error::Error for SessionError {}
 
+/// How long the target may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    login: Duration,
+    /// Of a command or a text request.
+    answer: Duration,
+    /// Silence before a ping.
+    ping_after: Duration,
+}
+
+impl Patience {
+    /// Where nothing has to end before the target can answer.
+    pub const USUAL: Patience = Patience {
+        login: Duration::from_secs(15),
+        answer: Duration::from_secs(10),
+        ping_after: Duration::from_secs(5),
+    };
+    /// Where the login ends a session whose commands the target may wait for, at the login or after it; until then it
+    /// may not even answer a ping.
+    pub const FENCE: Patience = Patience {
+        login: Duration::from_secs(60),
+        answer: Duration::from_secs(60),
+        ping_after: Duration::from_secs(60),
+    };
+}
+
 /// A session in full feature phase.
 #[derive(Debug)]
 pub struct Connection {
@@ -176,6 +200,7 @@ pub struct Connection {
     pieces: Vec<Piece>,
     /// Where the session ended up, which is not where it began if the target redirected it.
     pub place: Place,
+    patience: Patience,
 }
 
 impl Connection {
@@ -184,14 +209,18 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is no session.
-    pub async fn open(place: &Place, login: LoginParameters) -> Result<Connection, SessionError> {
+    pub async fn open(
+        place: &Place,
+        login: LoginParameters,
+        patience: Patience,
+    ) -> Result<Connection, SessionError> {
         let mut place = place.clone();
         let mut login = login;
         let mut redirects = 0;
         loop {
             host::random(&mut login.entropy)
                 .map_err(|_| SessionError::Answer("the kernel gives no random bytes"))?;
-            match Connection::try_open(&place, login.clone()).await {
+            match Connection::try_open(&place, login.clone(), patience).await {
                 Err(SessionError::Closed(Closed::Login(LoginFailure::Redirected {
                     portal,
                     ..
@@ -218,7 +247,11 @@ impl Connection {
         }
     }
 
-    async fn try_open(place: &Place, login: LoginParameters) -> Result<Connection, SessionError> {
+    async fn try_open(
+        place: &Place,
+        login: LoginParameters,
+        patience: Patience,
+    ) -> Result<Connection, SessionError> {
         let stream = match timeout(CONNECT_TIMEOUT, connect(place)).await {
             Ok(result) => result.map_err(SessionError::Connect)?,
             Err(_) => return Err(SessionError::Connect(io::ErrorKind::TimedOut.into())),
@@ -226,8 +259,8 @@ impl Connection {
         let config = SessionConfig {
             login,
             tasks_max: 2,
-            login_timeout: LOGIN_TIMEOUT,
-            ping_after: Duration::from_secs(5),
+            login_timeout: patience.login,
+            ping_after: patience.ping_after,
             ping_timeout: Duration::from_secs(5),
         };
         let mut connection = Connection {
@@ -237,9 +270,10 @@ impl Connection {
             head: vec![0; 16 * 1024],
             pieces: Vec::with_capacity(32),
             place: place.clone(),
+            patience,
         };
         match connection
-            .within("a login", LOGIN_TIMEOUT + CONNECT_TIMEOUT)
+            .within("a login", patience.login + CONNECT_TIMEOUT)
             .await?
         {
             Event::Established => Ok(connection),
@@ -261,7 +295,9 @@ impl Connection {
         }
         self.session.submit(host::now(), command);
         loop {
-            if let Event::Completed(completion) = self.within("a command", ANSWER_TIMEOUT).await? {
+            if let Event::Completed(completion) =
+                self.within("a command", self.patience.answer).await?
+            {
                 return Ok(completion);
             }
         }
@@ -284,7 +320,7 @@ impl Connection {
     pub async fn text(&mut self, text: &[u8]) -> Result<&[u8], SessionError> {
         self.session.text(host::now(), text);
         loop {
-            if let Event::Text = self.within("SendTargets", ANSWER_TIMEOUT).await? {
+            if let Event::Text = self.within("SendTargets", self.patience.answer).await? {
                 return Ok(self.session.text_response());
             }
         }
@@ -327,7 +363,7 @@ impl Connection {
             let wait = self
                 .session
                 .poll_timeout()
-                .map_or(ANSWER_TIMEOUT, |at| at.since(host::now()));
+                .map_or(self.patience.answer, |at| at.since(host::now()));
             tokio::select! {
                 read = self.stream.read(&mut received) => match read {
                     Ok(0) | Err(_) => self.session.connection_lost(),

@@ -115,7 +115,7 @@ pub fn load_driver(control: &Path) {
 #[cfg(test)]
 mod tests {
     use multipath::Identity;
-    use multipath::identity::UnmapLimits;
+    use multipath::identity::{TaskSet, UnmapLimits};
 
     use super::*;
 
@@ -145,6 +145,7 @@ mod tests {
             }),
             max_write_same_blocks: None,
             write_same_unmaps: false,
+            task_set: TaskSet::Shared,
             target_port_group: None,
             alua: false,
         };

@@ -8,7 +8,7 @@ use iscsi_client::login::{Credentials, LoginParameters, Offer, SessionType};
 use iscsi_client::wire::Lun;
 use multipath::{IsidKey, probe_isid};
 
-use crate::connection::{Connection, Place, SessionError, places};
+use crate::connection::{Connection, Patience, Place, SessionError, places};
 use crate::portal::Portal;
 use crate::together::{together, with_grace};
 
@@ -90,7 +90,7 @@ async fn list(
         credentials,
         entropy: [0; 32],
     };
-    let mut connection = Connection::open(place, login).await?;
+    let mut connection = Connection::open(place, login, Patience::USUAL).await?;
     let text = connection.text(SEND_ALL_TARGETS).await?;
     let found = Discovery::parse(text);
     connection.close().await;

@@ -9,7 +9,7 @@ use multipath::Description;
 use multipath::identity::{Probe, ProbeFailure};
 use multipath::{IsidKey, probe_isid};
 
-use crate::connection::{BUFFER, BUFFER_LEN, Connection, Place, SessionError};
+use crate::connection::{BUFFER, BUFFER_LEN, Connection, Patience, Place, SessionError};
 
 /// Logical units looked at per target; more are counted.
 const UNITS_MAX: usize = 64;
@@ -74,14 +74,14 @@ pub async fn ask(question: &Question, place: &Place) -> Result<Shown, SessionErr
         credentials: question.credentials.clone(),
         entropy: [0; 32],
     };
-    let mut connection = Connection::open(place, login).await?;
+    let mut connection = Connection::open(place, login, Patience::USUAL).await?;
     let shown = look(&mut connection, question.lun).await;
     connection.close().await;
     shown
 }
 
 /// Proves that an older session of this ISID is dead: logs in with it, which ends the older one, and waits until TEST
-/// UNIT READY and an ORDERED one after it are answered (`multipath::fence` tells why both).
+/// UNIT READY and an ORDERED one after it are answered (`multipath::ladder` tells why both, and where that is not enough).
 ///
 /// # Errors
 /// The session's, or that the proof did not come about.
@@ -101,7 +101,7 @@ pub async fn fence(
         credentials: question.credentials.clone(),
         entropy: [0; 32],
     };
-    let mut connection = Connection::open(place, login).await?;
+    let mut connection = Connection::open(place, login, Patience::FENCE).await?;
     let drained = drain(&mut connection, lun).await;
     let portal_group = connection.session().portal_group();
     connection.close().await;

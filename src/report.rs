@@ -79,6 +79,8 @@ pub struct VolumeReport {
     pub waiting: u32,
     /// Writes whose answer waits for the proof that an earlier copy is dead.
     pub held: u32,
+    /// Fences that were made.
+    pub fences: FencesReport,
     /// Unresolved writes.
     pub unresolved: u64,
     /// Acknowledged writes that the target lost later; how often it said so.
@@ -140,6 +142,26 @@ pub struct PathReport {
     pub round_trip_ns: Option<u64>,
     /// Terms of the session.
     pub session: Option<SessionReport>,
+    /// How far it is trusted.
+    pub standing: StandingWord,
+    /// What is left of the blame for failures and the like: marginal from 2000 until it is below 750; halves in 15 s.
+    pub penalty: u64,
+    /// Seconds until it is good again, where it is marginal.
+    pub marginal_seconds: Option<u64>,
+    /// It came back lately and carries little at first.
+    pub probation: bool,
+    /// What it would carry from the target; a guess until it has carried some.
+    pub read_bytes_per_second: u64,
+    /// The same to the target.
+    pub write_bytes_per_second: u64,
+    /// Bytes of reads that may be outstanding.
+    pub read_window_bytes: u64,
+    /// Bytes of writes that may be outstanding.
+    pub write_window_bytes: u64,
+    /// What an answer takes beside its own queue: round trip and medium, in nanoseconds.
+    pub latency_ns: u64,
+    /// How much later than predicted its answers came lately, in nanoseconds.
+    pub stall_penalty_ns: u64,
     /// Commands in flight.
     pub in_flight: u32,
     /// Requests completed.
@@ -150,8 +172,52 @@ pub struct PathReport {
     pub bytes_written: u64,
     /// Times it was lost after it was up.
     pub losses: u64,
-    /// How its dead session would be fenced.
+    /// How its dead session would be fenced: a sentence.
     pub fence: String,
+    /// The same as a word.
+    pub fence_kind: FenceWord,
+    /// Seconds of the timed hold, from the loss of its session on.
+    pub fence_hold_seconds: u64,
+    /// Fences of its dead sessions.
+    pub fences: FencesReport,
+}
+
+/// How far a path is trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StandingWord {
+    /// Nothing against it.
+    #[default]
+    Full,
+    /// It flaps, or fails too many commands: other paths go first for a while.
+    Marginal,
+    /// It is silent just now: new IO takes another path, if there is one.
+    Suspect,
+}
+
+/// What would prove that a path's dead session is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FenceWord {
+    /// It never carried IO.
+    NotNeeded,
+    /// A login with its ISID through another portal of its portal group.
+    Reinstatement,
+    /// Its own return, or waiting.
+    TimedHold,
+    /// Its own return: there is no other path.
+    OwnReturn,
+}
+
+/// Fences, from the loss of the session to the proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FencesReport {
+    /// How many.
+    pub done: u64,
+    /// Milliseconds that the last took.
+    pub last_ms: Option<u64>,
+    /// Milliseconds that the longest took.
+    pub longest_ms: Option<u64>,
 }
 
 /// Terms of a session.

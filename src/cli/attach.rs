@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Digest, NoPath, Policy, Settings};
+use crate::config::{AllowFence, Digest, NoPath, Policy, Settings};
 use crate::control::{AttachRequest, Reply, Request, client};
 use crate::daemon::start;
 use crate::failure::{Failure, Kind};
@@ -50,12 +50,19 @@ pub struct Arguments {
     /// CRC32C over data: none (unless the target insists) or required
     #[arg(long, value_name = "none|crc32c", hide_possible_values = true)]
     data_digest: Option<Digest>,
-    /// How a path is chosen [default: round-robin]
-    #[arg(long, value_name = "round-robin|failover", hide_possible_values = true)]
+    /// How a path is chosen [default: late-binding]
+    #[arg(
+        long,
+        value_name = "late-binding|service-time|queue-length|round-robin|failover",
+        hide_possible_values = true
+    )]
     policy: Option<Policy>,
     /// What requests do while no path works [default: queue]
     #[arg(long, value_name = "queue|fail|SECONDS")]
     no_path_retry: Option<NoPath>,
+    /// Fence a lost path by LOGICAL UNIT RESET too, where only waiting is left; it aborts every host's commands
+    #[arg(long, value_name = "lun-reset", hide_possible_values = true)]
+    allow_fence: Option<AllowFence>,
     /// Defaults [default: /etc/sanblk/sanblk.toml]
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
@@ -76,6 +83,7 @@ pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
             data_digest: arguments.data_digest,
             policy: arguments.policy,
             no_path_retry: arguments.no_path_retry,
+            allow_fence: arguments.allow_fence,
         },
         config: config_path(layout, arguments.config)?,
     };

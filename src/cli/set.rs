@@ -14,7 +14,11 @@ pub struct Arguments {
     /// /dev/ublkbN, ublkbN, WWID or a /dev/disk/by-id link
     volume: String,
     /// How a path is chosen
-    #[arg(long, value_name = "round-robin|failover", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "late-binding|service-time|queue-length|round-robin|failover",
+        hide_possible_values = true
+    )]
     policy: Option<Policy>,
     /// What requests do while no path works, those that wait now included
     #[arg(long, value_name = "queue|fail|SECONDS")]

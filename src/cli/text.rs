@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::report::{
-    AttachReport, DiscoverReport, Health, PathReport, PathWord, StatusReport, VolumeReport,
+    AttachReport, DiscoverReport, FenceWord, Health, PathReport, PathWord, StandingWord,
+    StatusReport, VolumeReport,
 };
 
 /// Widest line.
@@ -46,6 +47,10 @@ fn round_trip(ns: u64) -> String {
 }
 
 fn count(number: usize, what: &str) -> String {
+    count_of(number as u64, what)
+}
+
+fn count_of(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
@@ -121,14 +126,7 @@ fn volume(volume: &VolumeReport) -> String {
         if volume.read_only { "  read-only" } else { "" },
     );
     text.push_str(&paths_text(volume));
-    if let Some(fence) = volume
-        .paths
-        .iter()
-        .map(|path| &path.fence)
-        .find(|text| !text.is_empty())
-    {
-        wrapped(&mut text, "  ", &format!("fence: {fence}"));
-    }
+    fences(&mut text, volume);
     let waiting = match volume.waiting {
         0 => String::new(),
         n => format!("; {} wait for a path", count(n as usize, "request")),
@@ -156,6 +154,42 @@ fn volume(volume: &VolumeReport) -> String {
     }
     notes(&mut text, &volume.notes);
     text
+}
+
+/// How lost paths would be fenced: one line where it is the same for all, else one per way.
+fn fences(text: &mut String, volume: &VolumeReport) {
+    let paths = || {
+        let needed = |path: &&PathReport| path.fence_kind != FenceWord::NotNeeded;
+        volume.paths.iter().filter(needed)
+    };
+    let mut kinds: Vec<FenceWord> = Vec::new();
+    for path in paths() {
+        if !kinds.contains(&path.fence_kind) {
+            kinds.push(path.fence_kind);
+        }
+    }
+    for kind in &kinds {
+        let mut same = paths().filter(|path| path.fence_kind == *kind);
+        let Some(first) = same.next() else { continue };
+        let whose = match kinds.len() {
+            1 => String::new(),
+            _ => {
+                let others = same.map(|path| format!(", {}", path.portal));
+                format!(" of {}{}", first.portal, others.collect::<String>())
+            }
+        };
+        wrapped(text, "  ", &format!("fence{whose}: {}", first.fence));
+    }
+    let fences = &volume.fences;
+    if let (true, Some(last), Some(longest)) = (fences.done > 0, fences.last_ms, fences.longest_ms)
+    {
+        let times = count(fences.done as usize, "time");
+        wrapped(
+            text,
+            "  ",
+            &format!("fenced {times}: last in {last} ms, longest in {longest} ms"),
+        );
+    }
 }
 
 /// The word that serde writes for a unit variant.
@@ -202,11 +236,10 @@ fn paths_text(volume: &VolumeReport) -> String {
         let retry = path
             .retry_ms
             .map(|ms| format!("retry in {} s", ms.div_ceil(1000)));
-        let why = match (&path.reason, retry) {
-            (Some(reason), Some(retry)) => format!("{reason}; {retry}"),
-            (Some(reason), None) => reason.clone(),
-            (None, Some(retry)) => retry,
-            (None, None) => String::new(),
+        let why: Vec<String> = path.reason.iter().cloned().chain(retry).collect();
+        let why = match path.state {
+            PathWord::Up => carries(path),
+            _ => why.join("; "),
         };
         if !why.is_empty() {
             let _ = write!(line, "  {why}");
@@ -228,6 +261,50 @@ fn paths_text(volume: &VolumeReport) -> String {
         }
     }
     text
+}
+
+/// What there is to say of a path that carries IO: what speaks against it, how fast it is, what it has under way.
+fn carries(path: &PathReport) -> String {
+    let mut words = Vec::new();
+    match (path.standing, path.marginal_seconds) {
+        (StandingWord::Suspect, _) => words.push("SUSPECT".to_owned()),
+        (StandingWord::Marginal, Some(seconds)) => {
+            words.push(format!("MARGINAL for {}", span(seconds)));
+        }
+        (StandingWord::Marginal, None) => words.push("MARGINAL".to_owned()),
+        (StandingWord::Full, _) if path.probation => words.push("on probation".to_owned()),
+        (StandingWord::Full, _) => {}
+    }
+    // Before it has carried some, a rate is a guess.
+    let rate = |what, bytes, rate| (bytes > 0).then(|| format!("{what} {}", mib(rate)));
+    let rates: Vec<String> = [
+        rate("read", path.bytes_read, path.read_bytes_per_second),
+        rate("write", path.bytes_written, path.write_bytes_per_second),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if !rates.is_empty() {
+        words.push(format!("{} MiB/s", rates.join(" ")));
+    }
+    if path.in_flight > 0 {
+        words.push(format!("{} in flight", path.in_flight));
+    }
+    if path.losses > 0 {
+        words.push(format!("lost {}", count_of(path.losses, "time")));
+    }
+    if path.penalty > 0 {
+        words.push(format!("penalty {}", path.penalty));
+    }
+    words.join(", ")
+}
+
+/// Bytes per second as MiB/s, to be read at a glance.
+fn mib(rate: u64) -> String {
+    match rate >> 20 {
+        whole @ 0..10 => format!("{whole}.{}", (rate & 0xf_ffff) * 10 >> 20),
+        whole => whole.to_string(),
+    }
 }
 
 fn cut(line: &str) -> String {

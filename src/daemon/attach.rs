@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use multipath::contract::PATHS_MAX;
 
+use crate::config::AllowFence;
 use crate::control::server::Progress;
 use crate::control::{AttachRequest, Reply};
 use crate::failure::{Failure, Kind};
@@ -13,6 +14,7 @@ use crate::report::AttachReport;
 
 use super::Daemon;
 use super::make::{add_path, make, settle};
+use super::old_sessions;
 use super::plan::{Plan, paths, plan};
 use super::survey;
 use super::volume::Volume;
@@ -49,21 +51,25 @@ pub async fn attach(
         },
         Err(failure) => return Err(failure),
     };
-    // From here on the daemon's volumes, this host's devices and the ISIDs in use must not change under us.
-    let _turn = daemon.changes.lock().await;
     let wwid = &plan.choice.description.identity.wwid;
-    let existing = daemon
-        .volumes
-        .borrow()
-        .values()
-        .find(|v| v.wwid() == wwid)
-        .cloned();
-    let (volume, new) = match existing {
+    let existing = || {
+        let volumes = daemon.volumes.borrow();
+        volumes.values().find(|v| v.wwid() == wwid).cloned()
+    };
+    let turn = daemon.turn_of(wwid);
+    let _turn = turn.lock().await;
+    // The logins of a living volume are not to be ended; only an attach could make one now, and this is it.
+    if existing().is_none() {
+        old_sessions::fence(&daemon.layout, &plan, progress).await?;
+    }
+    // From here on the daemon's volumes, this host's devices and the ISIDs in use must not change under us.
+    let changes = daemon.changes.lock().await;
+    let (volume, new) = match existing() {
         Some(volume) => (
             grow(daemon, volume, &request, &plan, progress).await?,
             false,
         ),
-        None => (make(daemon, &plan, progress).await?, true),
+        None => (make(daemon, &plan, changes, progress).await?, true),
     };
     let others = survey::other_portals(&plan.answers, &plan.choice.target);
     Ok(reply(&volume, new, others).await)
@@ -162,6 +168,9 @@ async fn grow(
     }
     if let Some(rule) = request.settings.no_path_retry {
         volume.send(Mail::SetNoPathRetry(rule.into()))?;
+    }
+    if let Some(AllowFence::LunReset) = request.settings.allow_fence {
+        volume.send(Mail::AllowLunReset)?;
     }
     Ok(volume)
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use iscsi_client::memory::BufferId;
 use multipath::contract::{LINKS_MAX, PATHS_MAX};
-use multipath::{NoPathRetry, PathConfig, PathState, PolicyKind, UnresolvedWrite, VolumeConfig};
+use multipath::{NoPathRetry, PathConfig, PathState, PolicyKind, SpareBuffers, VolumeConfig};
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep};
 use ublk_dev::{Device, DeviceQueue, Ring, Slots};
 
+use crate::config::AllowFence;
 use crate::control::server::Progress;
 use crate::device::{self, CONTROL_LIMIT, DEPTH};
 use crate::failure::{Failure, Kind};
 use crate::host::records::{self, DeviceRecord, SessionEntry};
 use crate::host::{self, present};
-use crate::layout::Layout;
 use crate::queue::{Queue, QueueConfig};
 
 use super::Daemon;
@@ -35,6 +36,11 @@ const NODE_LIMIT: Duration = Duration::from_secs(10);
 const LINK_LIMIT: Duration = Duration::from_secs(3);
 /// The volume's own small commands.
 const SCRATCH_LEN: u32 = 64 * 1024;
+/// Spare buffers of a queue: a bin per path, and so many second copies of reads at a time. A path that goes silent has
+/// a few dozen small reads or a dozen chunks under way.
+const SPARES: u16 = PATHS_MAX as u16 + 48;
+/// Length of a spare: the longest chunk.
+const SPARE_LEN: u32 = multipath::policy::chunk::CHUNK_MAX;
 
 /// A new volume.
 ///
@@ -43,6 +49,7 @@ const SCRATCH_LEN: u32 = 64 * 1024;
 pub async fn make(
     daemon: &Daemon,
     plan: &Plan,
+    changes: MutexGuard<'_, ()>,
     progress: &Progress,
 ) -> Result<Rc<Volume>, Failure> {
     let layout = &daemon.layout;
@@ -75,24 +82,7 @@ pub async fn make(
             "once the target has closed the sessions of that daemon, remove the file and attach again",
         ));
     }
-    let unresolved = records::unresolved(layout, wwid).map_err(|error| {
-        Failure::new(
-            Kind::Failed,
-            format!("the record of unresolved writes of {wwid} cannot be read: {error}"),
-            format!(
-                "look at {}; an old write of it may still reach the LUN",
-                layout.volumes().display()
-            ),
-        )
-    })?;
-    let unresolved = match unresolved.is_empty() {
-        true => unresolved,
-        false => {
-            let remain = old_sessions::fence(plan, unresolved, progress).await;
-            keep(layout, wwid, &remain);
-            remain
-        }
-    };
+    let unresolved = old_sessions::unresolved(layout, wwid)?;
     let mut notes = survey::remarks(&plan.answers);
     if !unresolved.is_empty() {
         let note = String::from(
@@ -115,7 +105,15 @@ pub async fn make(
         },
         device,
     );
-    match bring_up(daemon, &volume, queue, plan, progress).await {
+    let paths = paths(daemon, plan);
+    let built = build(daemon, &volume, queue, plan, &paths, progress).await;
+    // Device number and ISIDs are taken: what follows waits for logins, and concerns this LUN alone.
+    drop(changes);
+    let shown = match built {
+        Ok(()) => show(daemon, &volume, progress).await,
+        Err(failure) => Err(failure),
+    };
+    match shown {
         Ok(()) => {
             daemon
                 .volumes
@@ -130,16 +128,10 @@ pub async fn make(
                 tracing::error!("rolling back: {second}");
             }
             // An attach that failed proved nothing about the writes of an earlier run.
-            keep(layout, wwid, &unresolved);
-            daemon.forget_isids(&paths(daemon, plan));
+            old_sessions::keep(layout, wwid, &unresolved);
+            daemon.forget_isids(&paths);
             Err(failure)
         }
-    }
-}
-
-fn keep(layout: &Layout, wwid: &str, unresolved: &[UnresolvedWrite]) {
-    if let Err(error) = records::keep_unresolved(layout, wwid, unresolved) {
-        tracing::error!("cannot write down the unresolved writes of {wwid}: {error}");
     }
 }
 
@@ -161,11 +153,13 @@ async fn add(control: PathBuf, plan: &Plan) -> Result<(Device, DeviceQueue), Fai
     ))
 }
 
-async fn bring_up(
+/// Record, queue and paths: what other attaches must see.
+async fn build(
     daemon: &Daemon,
     volume: &Rc<Volume>,
     queue: DeviceQueue,
     plan: &Plan,
+    paths: &[PathConfig],
     progress: &Progress,
 ) -> Result<(), Failure> {
     let identity = &volume.description.identity;
@@ -174,7 +168,7 @@ async fn bring_up(
         wwid: identity.wwid.clone(),
         pid: std::process::id(),
         blocks: identity.blocks,
-        sessions: paths(daemon, plan)
+        sessions: paths
             .iter()
             .map(|path| SessionEntry {
                 isid: path.isid.0,
@@ -218,9 +212,14 @@ async fn bring_up(
             "look at the daemon's log",
         )
     })?;
-    for path in paths(daemon, plan) {
-        add_path(daemon, volume, path, progress).await?;
+    for path in paths {
+        add_path(daemon, volume, path.clone(), progress).await?;
     }
+    Ok(())
+}
+
+/// From the first path to the disk.
+async fn show(daemon: &Daemon, volume: &Volume, progress: &Progress) -> Result<(), Failure> {
     first_path(volume).await?;
     volume.start().await?;
     progress.say(format!("{}: started", volume.node()));
@@ -242,6 +241,11 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             first_scratch: BufferId(depth),
             scratch_len: SCRATCH_LEN,
             io_len_max,
+            spares: SpareBuffers {
+                first: BufferId(depth + u16::from(links)),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: plan.initiator_name.clone(),
             credentials: plan.credentials.clone(),
             offer: plan.offer.clone(),
@@ -254,11 +258,13 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             policy: plan
                 .settings
                 .policy
-                .map_or(PolicyKind::RoundRobin, Into::into),
+                .map_or_else(PolicyKind::default, Into::into),
+            allow_lun_reset: plan.settings.allow_fence == Some(AllowFence::LunReset),
             seed: u64::from_ne_bytes(seed),
         },
         open: Box::new(move || {
-            let mut slots = Slots::new(depth, io_len_max, links, SCRATCH_LEN)?;
+            let mut slots =
+                Slots::with_spares(depth, io_len_max, links, SCRATCH_LEN, SPARES, SPARE_LEN)?;
             let ring = Ring::new(Some(queue), links, &mut slots)?;
             Ok((ring, slots))
         }),

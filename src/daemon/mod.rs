@@ -2,6 +2,7 @@
 //! block requests never come near it.
 
 pub mod attach;
+mod carrier;
 pub mod detach;
 pub mod make;
 pub mod notify;
@@ -69,8 +70,11 @@ pub struct Daemon {
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
     /// ISIDs of all paths.
     isids: RefCell<Vec<Isid>>,
-    /// Held while volumes come and go.
+    /// Held while volumes come and go. Never across a login: one that ends a session may hang as long as the target's
+    /// backend does, and other volumes must not wait for that.
     changes: tokio::sync::Mutex<()>,
+    /// By WWID, LUNs that are being attached: a second attach of the same LUN waits for the first.
+    attaching: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
 }
 
 /// Runs the daemon to its end.
@@ -137,6 +141,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         volumes: RefCell::default(),
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
+        attaching: RefCell::default(),
     });
     let local = tokio::task::LocalSet::new();
     let result = local.block_on(&runtime, Rc::clone(&daemon).serve());
@@ -172,6 +177,25 @@ fn lock(layout: &Layout) -> Result<File, Failure> {
 }
 
 impl Daemon {
+    /// Tells every volume of carriers that come and go. Without them, silence and time find out the same.
+    async fn watch_carriers(self: Rc<Self>) {
+        let mut news = match carrier::watch() {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::warn!("carriers of interfaces are not watched: {error}");
+                return;
+            }
+        };
+        while let Some((interface, up)) = news.recv().await {
+            tracing::debug!("{interface}: carrier {}", if up { "up" } else { "down" });
+            for volume in self.volumes.borrow().values() {
+                let interface = interface.clone();
+                // A queue that does not listen is somebody else's concern.
+                let _ = volume.send(Mail::Carrier { interface, up });
+            }
+        }
+    }
+
     async fn serve(self: Rc<Self>) -> Result<(), Failure> {
         let socket = self.layout.socket();
         let cannot = |error: io::Error| {
@@ -186,6 +210,7 @@ impl Daemon {
         self.clean_up().await;
         let listener = server::bind(&socket).map_err(cannot)?;
         let server = tokio::task::spawn_local(server::serve(listener, Rc::clone(&self)));
+        let carriers = tokio::task::spawn_local(Rc::clone(&self).watch_carriers());
         notify::ready();
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
@@ -193,6 +218,7 @@ impl Daemon {
         }
         notify::stopping();
         server.abort();
+        carriers.abort();
         let _ = std::fs::remove_file(&socket);
         self.drain(&mut terminate).await;
         tracing::info!("ended");
@@ -282,6 +308,14 @@ impl Daemon {
                 return;
             }
         }
+    }
+
+    /// What an attach of this LUN holds from its first change to its end.
+    fn turn_of(&self, wwid: &str) -> Rc<tokio::sync::Mutex<()>> {
+        let mut turns = self.attaching.borrow_mut();
+        // Turns that nobody waits for are forgotten.
+        turns.retain(|_, turn| Rc::strong_count(turn) > 1);
+        Rc::clone(turns.entry(wwid.to_owned()).or_default())
     }
 
     fn forget_isids(&self, paths: &[PathConfig]) {

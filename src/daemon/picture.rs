@@ -1,10 +1,17 @@
 //! What `status` shows of a volume: its queue's picture, in words that people and scripts know.
 
+use std::time::Duration;
+
 use iscsi_client::login::Authentication;
-use multipath::{NoPathRetry, PathState, PathStatus, PolicyKind, VolumeStatus};
+use multipath::{
+    FenceKind, FenceTimes, NoPathRetry, PathState, PathStatus, PolicyKind, VolumeStatus,
+};
 
 use crate::host::{self, records};
-use crate::report::{Health, PathReport, PathWord, SessionReport, VolumeReport};
+use crate::report::{
+    FenceWord, FencesReport, Health, PathReport, PathWord, SessionReport, StandingWord,
+    VolumeReport,
+};
 
 use super::volume::Volume;
 
@@ -26,6 +33,8 @@ impl Volume {
         };
         let mut notes = self.notes.borrow().clone();
         notes.extend(shared_cables(&paths));
+        notes.extend(only_held(&paths));
+        notes.extend(status.iter().flat_map(|status| other_groups(&status.paths)));
         notes.extend(status.as_ref().err().map(|failure| failure.what.clone()));
         let mut links = Vec::new();
         if let Some(hex) = records::wwn(&identity.wwid) {
@@ -53,7 +62,7 @@ impl Volume {
             health,
             policy: status
                 .as_ref()
-                .map_or(PolicyKind::RoundRobin, |status| status.policy)
+                .map_or_else(PolicyKind::default, |status| status.policy)
                 .into(),
             no_path_retry: status
                 .as_ref()
@@ -62,6 +71,9 @@ impl Volume {
             in_flight: status.as_ref().map_or(0, |status| status.in_flight),
             waiting: status.as_ref().map_or(0, |status| status.waiting),
             held: status.as_ref().map_or(0, |status| status.held),
+            fences: status
+                .as_ref()
+                .map_or_else(FencesReport::default, |status| fences(status.fences)),
             unresolved: number(|status| status.unresolved.len() as u64),
             deferred_errors: number(|status| status.deferred_errors),
             no_path_seconds: status
@@ -157,13 +169,82 @@ fn path_report(path: &PathStatus) -> PathReport {
             initial_r2t: terms.initial_r2t,
             immediate_data: terms.immediate_data,
         }),
+        standing: match path.damping.marginal_until(now) {
+            _ if path.suspect_since.is_some() => StandingWord::Suspect,
+            Some(_) => StandingWord::Marginal,
+            None => StandingWord::Full,
+        },
+        penalty: path.damping.penalty(now).round() as u64,
+        marginal_seconds: path
+            .damping
+            .marginal_until(now)
+            .map(|until| until.since(now).as_secs() + 1),
+        probation: path.pace.probation,
+        read_bytes_per_second: path.pace.rate.read,
+        write_bytes_per_second: path.pace.rate.write,
+        read_window_bytes: path.pace.window.read,
+        write_window_bytes: path.pace.window.write,
+        latency_ns: nanos(path.pace.latency),
+        stall_penalty_ns: nanos(path.pace.stall.penalty(now)),
         in_flight: path.in_flight,
         completed: path.completed,
         bytes_read: path.bytes_read,
         bytes_written: path.bytes_written,
         losses: path.losses,
         fence: path.fence.clone(),
+        fence_kind: match path.fence_kind {
+            FenceKind::NotNeeded => FenceWord::NotNeeded,
+            FenceKind::Reinstatement => FenceWord::Reinstatement,
+            FenceKind::TimedHold | FenceKind::LunReset => FenceWord::TimedHold,
+            FenceKind::OwnReturn => FenceWord::OwnReturn,
+        },
+        fence_hold_seconds: path.hold.as_secs(),
+        fences: fences(path.fences),
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn fences(times: FenceTimes) -> FencesReport {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    FencesReport {
+        done: times.done,
+        last_ms: times.last.map(millis),
+        longest_ms: times.longest.map(millis),
+    }
+}
+
+/// Paths that no other portal can fence, even if all are up: what was under way when one is lost waits long.
+fn only_held(paths: &[PathReport]) -> Option<String> {
+    let alone = |path: &&PathReport| {
+        let mates = paths.iter().filter(|other| {
+            other.portal_group == path.portal_group && other.fence_kind != FenceWord::NotNeeded
+        });
+        path.fence_kind == FenceWord::TimedHold && mates.count() == 1
+    };
+    let alone: Vec<&PathReport> = paths.iter().filter(alone).collect();
+    let seconds = alone.first()?.fence_hold_seconds;
+    let portals: Vec<&str> = alone.iter().map(|path| path.portal.as_str()).collect();
+    Some(format!(
+        "{}: no other portal of the same portal group is attached; a write under way when such a path is lost is \
+         answered when the path is back, or by the timed hold after {seconds} s",
+        portals.join(", ")
+    ))
+}
+
+/// Where the login contradicts discovery about the portal group.
+fn other_groups(paths: &[PathStatus]) -> impl Iterator<Item = String> + '_ {
+    paths.iter().filter_map(|path| {
+        let (listed, found) = (path.config.portal_group?, path.portal_group?);
+        (listed != found).then(|| {
+            format!(
+                "{}: discovery says portal group {}, the login says {}; fencing goes by the login",
+                path.config.portal_name, listed.0, found.0
+            )
+        })
+    })
 }
 
 fn algorithm(number: u8) -> String {
@@ -194,13 +275,51 @@ mod tests {
             retry_ms: None,
             round_trip_ns: None,
             session: None,
+            standing: StandingWord::Full,
+            penalty: 0,
+            marginal_seconds: None,
+            probation: false,
+            read_bytes_per_second: 0,
+            write_bytes_per_second: 0,
+            read_window_bytes: 0,
+            write_window_bytes: 0,
+            latency_ns: 0,
+            stall_penalty_ns: 0,
             in_flight: 0,
             completed: 0,
             bytes_read: 0,
             bytes_written: 0,
             losses: 0,
             fence: String::new(),
+            fence_kind: FenceWord::Reinstatement,
+            fence_hold_seconds: 310,
+            fences: FencesReport::default(),
         }
+    }
+
+    #[test]
+    fn a_path_that_only_time_can_fence_is_said_with_its_seconds() {
+        let of = |groups: &[(u16, FenceWord)]| {
+            let paths: Vec<PathReport> = groups
+                .iter()
+                .map(|&(group, fence_kind)| PathReport {
+                    portal_group: Some(group),
+                    fence_kind,
+                    ..path(&format!("portal{group}"), None, PathWord::Up)
+                })
+                .collect();
+            only_held(&paths)
+        };
+        use FenceWord::{NotNeeded, OwnReturn, Reinstatement, TimedHold};
+        assert_eq!(of(&[(1, Reinstatement), (1, Reinstatement)]), None);
+        assert_eq!(of(&[(1, OwnReturn)]), None);
+        // The sibling is only down now.
+        assert_eq!(of(&[(1, TimedHold), (1, TimedHold)]), None);
+        let note = of(&[(1, TimedHold), (2, TimedHold)]).unwrap();
+        assert!(note.contains("portal1, portal2:"), "{note}");
+        assert!(note.contains("310 s"), "{note}");
+        let note = of(&[(1, TimedHold), (1, NotNeeded), (2, Reinstatement)]).unwrap();
+        assert!(note.starts_with("portal1: "), "{note}");
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub enum Mail {
     SetNoPathRetry(NoPathRetry),
     /// How to choose a path.
     SetPolicy(PolicyKind),
+    /// LOGICAL UNIT RESET may be a part of a fence.
+    AllowLunReset,
+    /// The carrier of an interface came or went.
+    Carrier {
+        /// Its name.
+        interface: String,
+        /// It is there now.
+        up: bool,
+    },
     /// Try every path that is down now.
     RetryNow,
     /// A picture.
@@ -201,6 +210,8 @@ fn obey(turn: &mut Turn, order: Mail) {
         Mail::RestoreUnresolved(writes) => turn.volume().restore_unresolved(&writes),
         Mail::SetNoPathRetry(rule) => turn.volume().set_no_path_retry(now, rule),
         Mail::SetPolicy(policy) => turn.volume().set_policy(policy),
+        Mail::AllowLunReset => turn.volume().set_lun_reset(now, true),
+        Mail::Carrier { interface, up } => turn.carrier(&interface, up),
         Mail::RetryNow => turn.volume().retry_now(now),
         Mail::ShutDown { patience } => turn.volume().shut_down(now, patience),
     }

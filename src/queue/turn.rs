@@ -5,21 +5,28 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use iscsi_client::outgoing::{Outgoing, Piece};
 use iscsi_client::session::Want;
 use iscsi_client::time::Instant;
-use multipath::volume::LINKS_MAX;
+use multipath::volume::{LINKS_MAX, PATHS_MAX};
 use multipath::{
-    CloseHow, IoError, LinkId, Note, Operation, Output, PathConfig, PathId, Request, Tag, Volume,
+    CloseHow, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request, Tag,
+    TcpProgress, Volume,
 };
-use ublk_dev::{BlockOp, BlockRequest, Close, Errno, Event, Into, Ring, Slots, SocketOptions};
+use ublk_dev::{
+    BlockOp, BlockRequest, Close, Errno, Event, Into, LostReason, Ring, Slots, SocketOptions,
+};
 
 use super::memory::TagMemory;
 
 /// Data-In shorter than this is copied out of the staging buffer; longer stretches are received in place. A receive
 /// of its own costs a system call's worth of work, a copy of 16 KiB about as much.
 const IN_PLACE_MIN: u32 = 16 * 1024;
+
+/// A fence whose connection acknowledges nothing for so long is lost, and tried through another portal.
+const FENCE_USER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Payload bytes of one gathered send. A small command never waits behind more than this.
 const SEND_BYTES_MAX: usize = 1 << 20;
@@ -62,6 +69,8 @@ pub struct Turn {
     interfaces: Vec<Option<String>>,
     /// Ended requests whose buffer a send still reads: a target may answer a write before it has all of it.
     early: Vec<(Tag, Result<(), IoError>)>,
+    /// Links whose receive is being taken back.
+    rearming: [bool; LINKS_MAX],
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
 }
@@ -81,6 +90,7 @@ impl Turn {
             early: Vec::with_capacity(depth),
             block_shift: block_len.trailing_zeros(),
             interfaces: vec![None; multipath::volume::PATHS_MAX],
+            rearming: [false; LINKS_MAX],
             pieces: Vec::with_capacity(SEND_PIECES_MAX),
             vectors: Vec::with_capacity(SEND_PIECES_MAX),
         }
@@ -109,6 +119,16 @@ impl Turn {
         Some(id)
     }
 
+    /// The carrier of an interface came or went: that concerns the paths whose sockets are bound to it.
+    pub fn carrier(&mut self, interface: &str, up: bool) {
+        let now = self.now();
+        for (index, bound) in self.interfaces.iter().enumerate() {
+            if bound.as_deref() == Some(interface) {
+                self.volume.carrier(now, PathId(index as u8), up);
+            }
+        }
+    }
+
     /// Hands in a request that does not come from the ring.
     pub fn submit(&mut self, front: &mut impl Front, request: BlockRequest) {
         let now = self.now();
@@ -123,7 +143,10 @@ impl Turn {
             self.event(now, front, event, &mut found);
         }
         self.answer_early(front);
+        self.report_progress(now);
         self.volume.handle_timeout(now);
+        self.perform(front, note);
+        self.rearm(now);
         self.perform(front, note);
         self.transmit(now);
         // Filling a send can end a session: its close must not wait for the next event.
@@ -140,6 +163,28 @@ impl Turn {
             (one, other) => one.or(other),
         };
         self.ring.submit_and_wait(until.map(Instant::nanos))
+    }
+
+    /// TCP statistics of the connections whose silence is in question.
+    fn report_progress(&mut self, now: Instant) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if self.volume.wants_progress(now, link)
+                && let Some(info) = self.ring.tcp_info(theirs(link))
+            {
+                let progress = TcpProgress {
+                    acked: info.bytes_acked,
+                    received: info.bytes_received,
+                    unacked: info.unacked,
+                    since_ack: info.since_ack,
+                    since_data: info.since_data,
+                    since_sent: info.since_sent,
+                    rtt: info.rtt,
+                    min_rtt: info.min_rtt,
+                };
+                self.volume.tcp_progress(now, link, progress);
+            }
+        }
     }
 
     fn event(&mut self, now: Instant, front: &mut impl Front, event: Event, found: &mut Found) {
@@ -164,7 +209,7 @@ impl Turn {
                 self.volume.connected(now, ours(link), entropy);
             }
             Event::Lost { link, why } => {
-                self.volume.lost(now, ours(link), &why.to_string());
+                self.volume.lost(now, ours(link), lost(why));
             }
             Event::Wake => found.wake = true,
             Event::DeviceStopped => found.device_stopped = true,
@@ -214,6 +259,16 @@ impl Turn {
                         self.answer(front, tag, result);
                     }
                 }
+                Output::Publish {
+                    spare,
+                    tag,
+                    offset,
+                    len,
+                } => {
+                    let (from, to) = (ublk_dev::BufferId(spare.0), ublk_dev::BufferId(tag.0));
+                    self.slots.copy(from, to, offset, len);
+                }
+                Output::Rearm { link } => self.rearming[usize::from(link.0)] = true,
                 Output::Connect { link, to, path } => self.connect(link, to, path),
                 Output::Close { link, how } => {
                     let how = match how {
@@ -246,10 +301,15 @@ impl Turn {
     }
 
     fn connect(&mut self, link: LinkId, to: SocketAddr, path: PathId) {
-        let options = SocketOptions {
+        let mut options = SocketOptions {
             interface: self.interfaces[usize::from(path.0)].clone(),
             ..SocketOptions::default()
         };
+        // The volume does not watch a fence's connection, which carries a login and a few small commands: a target
+        // that hangs acknowledges them, a portal that died does not.
+        if usize::from(link.0) >= PATHS_MAX {
+            options.user_timeout = FENCE_USER_TIMEOUT;
+        }
         self.ring.connect(theirs(link), to, &options);
     }
 
@@ -284,11 +344,30 @@ impl Turn {
         }
     }
 
+    /// Takes back the receives that the volume wants back, and says so when they are over.
+    fn rearm(&mut self, now: Instant) {
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if !self.rearming[index] {
+                continue;
+            }
+            if self.ring.receive_armed(theirs(link)) {
+                self.ring.take_back_receive(theirs(link));
+            } else {
+                self.rearming[index] = false;
+                self.volume.rearmed(now, link);
+            }
+        }
+    }
+
     /// One receive for each link that has none.
     fn receive(&mut self) {
         for index in 0..LINKS_MAX {
             let link = LinkId(index as u8);
-            if !self.ring.connected(theirs(link)) || self.ring.receive_armed(theirs(link)) {
+            if !self.ring.connected(theirs(link))
+                || self.ring.receive_armed(theirs(link))
+                || self.rearming[index]
+            {
                 continue;
             }
             let into = match self.volume.want(link) {
@@ -315,6 +394,20 @@ fn ours(link: ublk_dev::LinkId) -> LinkId {
 
 fn theirs(link: LinkId) -> ublk_dev::LinkId {
     ublk_dev::LinkId(link.0)
+}
+
+fn lost(why: LostReason) -> Lost {
+    match why {
+        LostReason::Ours => Lost::Ours,
+        LostReason::PeerClosed => Lost::Fin,
+        LostReason::Reset => Lost::Reset,
+        LostReason::Refused => Lost::Refused,
+        LostReason::ConnectTimeout => Lost::ConnectTimeout,
+        LostReason::TimedOut => Lost::TimedOut,
+        LostReason::Unreachable => Lost::Unreachable,
+        LostReason::NoInterface => Lost::NoInterface,
+        LostReason::Socket(errno) => Lost::Io(errno.0),
+    }
 }
 
 /// What the block layer understands. The numbers are those that the kernel maps to block status codes.

@@ -88,6 +88,9 @@ fn without_a_daemon_nothing_is_attached() {
         &["detach", "/dev/ublkb0"],
         &["detach", "/dev/ublkb0", "--force"],
         &["set", "ublkb0", "--policy", "failover"],
+        &["set", "ublkb0", "--policy", "queue-length"],
+        &["set", "ublkb0", "--policy", "service-time"],
+        &["set", "ublkb0", "--policy", "late-binding"],
     ] {
         let said = host.run(words);
         assert_eq!(said.code, 3, "{words:?}: {said:?}");

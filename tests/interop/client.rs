@@ -13,6 +13,7 @@ use iscsi_client::session::{
 };
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Lun, TaskAttribute};
+use kit::conformance::Bench;
 
 use multipath::{Description, Probe};
 
@@ -41,6 +42,8 @@ pub struct Client {
     memory: Buffers,
     start: Clock,
     next_handle: u32,
+    /// The connection before the present one.
+    former: Option<TcpStream>,
     /// Payload of 16 KiB and more is received in place.
     in_place: bool,
 }
@@ -80,6 +83,7 @@ impl Client {
             memory: Buffers([vec![0; 2 << 20], vec![0; 2 << 20]]),
             start: Clock::now(),
             next_handle: 0,
+            former: None,
             in_place: true,
         };
         match client.next_event() {
@@ -204,12 +208,19 @@ impl Client {
     }
 
     fn next_event(&mut self) -> Event {
+        loop {
+            let event = self.any_event();
+            if event != Event::Pong {
+                return event;
+            }
+        }
+    }
+
+    fn any_event(&mut self) -> Event {
         let until = Clock::now() + PATIENCE;
         loop {
-            match self.session.poll_event() {
-                Some(Event::Pong) => continue,
-                Some(event) => return event,
-                None => {}
+            if let Some(event) = self.session.poll_event() {
+                return event;
             }
             assert!(Clock::now() < until, "no answer within {PATIENCE:?}");
             self.transmit();
@@ -274,6 +285,74 @@ impl Client {
                 }
             }
             Want::Nothing => {}
+        }
+    }
+}
+
+/// A portal of a real target with a disk that nobody else uses.
+pub struct RealTarget {
+    portal: SocketAddr,
+    client: Option<Client>,
+}
+
+impl RealTarget {
+    pub fn at(portal: SocketAddr) -> RealTarget {
+        RealTarget {
+            portal,
+            client: None,
+        }
+    }
+
+    fn client(&mut self) -> &mut Client {
+        self.client.as_mut().expect("a body logs in first")
+    }
+}
+
+impl Bench for RealTarget {
+    fn log_in(&mut self, isid: u8, offer: Offer) -> Negotiated {
+        let client = Client::login(self.portal, parameters(isid, offer, None));
+        let mut client = client.unwrap_or_else(|why| panic!("no login: {why}"));
+        client.former = self.client.take().map(|former| former.stream);
+        let terms = client.negotiated().clone();
+        self.client = Some(client);
+        terms
+    }
+
+    fn session(&mut self) -> &mut Session {
+        &mut self.client().session
+    }
+
+    fn now(&self) -> Instant {
+        self.client
+            .as_ref()
+            .map_or(Instant::from_nanos(0), Client::now)
+    }
+
+    fn lun(&self) -> Lun {
+        Lun::from_number(1).expect("a small number")
+    }
+
+    fn buffer(&mut self, buffer: BufferId) -> &mut [u8] {
+        &mut self.client().memory.0[usize::from(buffer.0)]
+    }
+
+    fn event(&mut self) -> Event {
+        self.client().any_event()
+    }
+
+    fn has_closed_the_former(&mut self) -> bool {
+        let former = self.client().former.as_mut().expect("a second login");
+        former
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        let mut bytes = [0; 4096];
+        loop {
+            match former.read(&mut bytes) {
+                Ok(0) => return true,
+                // What the target still had to say.
+                Ok(_) => {}
+                Err(e) => return e.kind() == ErrorKind::ConnectionReset,
+            }
         }
     }
 }

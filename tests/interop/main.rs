@@ -3,6 +3,7 @@
 //! `cargo lab test` names the program in `SANBLK_TGTD`; without it the lab is asked to unpack one.
 
 mod client;
+mod conformance;
 mod proxy;
 mod tgtd;
 mod volume;

@@ -6,8 +6,8 @@ use iscsi_client::login::Offer;
 use iscsi_client::memory::BufferId;
 use iscsi_client::wire::{Lun, Tpgt};
 use multipath::{
-    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, PolicyKind, Tag, Volume,
-    VolumeConfig, VolumeStatus, isid,
+    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, PolicyKind, SpareBuffers,
+    Tag, Volume, VolumeConfig, VolumeStatus, isid,
 };
 use sanblk::queue::{Front, Turn};
 use ublk_dev::{BlockOp, BlockRequest, Errno, Ring, Slots};
@@ -47,7 +47,10 @@ impl Host {
     fn attach(target: &Tgtd, portals: &[std::net::SocketAddr], policy: PolicyKind) -> Host {
         let description = describe(target);
         let scratch = 64 << 10;
-        let mut slots = Slots::new(DEPTH, IO_LEN_MAX, LINKS_MAX as u8, scratch).expect("memory");
+        let links = LINKS_MAX as u8;
+        let mut slots =
+            Slots::with_spares(DEPTH, IO_LEN_MAX, links, scratch, 16, 128 << 10).expect("memory");
+        let (first, count) = slots.spares();
         let ring = Ring::new(None, LINKS_MAX as u8, &mut slots).expect("an io_uring");
         let block_len = description.identity.block_len;
         let login = parameters(0, Offer::default(), None);
@@ -56,6 +59,11 @@ impl Host {
             first_scratch: BufferId(slots.scratch(ublk_dev::LinkId(0)).0),
             scratch_len: scratch,
             io_len_max: IO_LEN_MAX,
+            spares: SpareBuffers {
+                first: BufferId(first.0),
+                count,
+                len: 128 << 10,
+            },
             initiator_name: login.initiator_name.clone(),
             credentials: None,
             offer: Offer::default(),
@@ -63,6 +71,7 @@ impl Host {
             description,
             no_path_retry: NoPathRetry::Queue,
             policy,
+            allow_lun_reset: false,
             seed: 1,
         };
         let now = iscsi_client::time::Instant::from_nanos(ring.now());
@@ -342,9 +351,16 @@ fn verified_io_survives_the_loss_and_the_return_of_a_path() {
     register.finish(&mut host);
     host.wait_for_paths(2);
 
-    // Silence: nobody closes anything. What was on the way is answered only after the fence.
+    // Silence, while TCP acknowledges: new requests go the other way, and nothing is given up.
     register.run(&mut host, 100);
     proxies[1].go_silent();
+    register.feed(&mut host);
+    host.turn_until("a suspect", |host| {
+        host.status().paths[1].suspect_since.is_some()
+    });
+    assert_eq!(host.paths_up(), 2);
+    // What was on the way is answered only after the fence.
+    proxies[1].go_down();
     register.run(&mut host, 600);
     let fenced = |note: &&String| note.contains("its dead session is fenced");
     assert_eq!(

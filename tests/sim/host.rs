@@ -18,12 +18,12 @@ use kit::prng::Prng;
 use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
-    CloseHow, IoError, LinkId, NoPathRetry, Operation, Output, PathState, PathStatus, Request, Tag,
-    Volume,
+    CloseHow, FenceKind, IoError, LinkId, Lost, NoPathRetry, Note, Operation, Output, PathState,
+    PathStatus, Request, Tag, TcpProgress, Volume,
 };
 
 use crate::orders::attach;
-use crate::plan::{self, Order, Plan};
+use crate::plan::{Order, Plan, SPARE_LEN, SPARES};
 
 /// Bytes of a tag's buffer.
 pub const IO_LEN_MAX: u32 = 128 << 10;
@@ -31,8 +31,10 @@ pub const IO_LEN_MAX: u32 = 128 << 10;
 pub const SCRATCH_LEN: u32 = 64 << 10;
 /// What a buffer holds while nobody may touch it.
 pub(crate) const CANARY: u8 = 0xdb;
-/// Payload of one send.
-const SEND_MAX: usize = 64 << 10;
+/// Bytes of headers in one send.
+const HEAD_MAX: usize = 4096;
+/// Pieces of one send.
+const PIECES_MAX: usize = 48;
 
 /// Timers of one moment, each of which may set off one more.
 const TIMER_ROUNDS_MAX: u32 = 4;
@@ -45,8 +47,12 @@ pub(crate) struct Slot {
     connected: bool,
     /// A send under way: its bytes are read when it is done.
     pub(crate) sending: Option<Sending>,
-    /// Where a receive was armed.
+    /// Where a receive is armed.
     armed: Want,
+    /// It has just ended: the next turn arms another.
+    idle: bool,
+    /// It is being taken back, until then.
+    rearm: Option<Instant>,
     /// The connection is over; the volume hears of it then.
     pub(crate) over: Option<Instant>,
 }
@@ -57,11 +63,35 @@ pub(crate) struct Sending {
     done: Instant,
 }
 
+impl Sending {
+    /// The kernel reads buffers only now: they must still belong to the requests that they were filled for.
+    fn judge(&self, open: &BTreeMap<Tag, Open>, depth: u16) {
+        for piece in &self.pieces {
+            if let Piece::Payload { buffer, .. } = piece
+                && buffer.0 < depth
+            {
+                let tag = Tag(buffer.0);
+                assert!(
+                    open.contains_key(&tag),
+                    "{tag:?} is sent from after its answer"
+                );
+            }
+        }
+    }
+}
+
 /// A request in flight.
 pub(crate) struct Open {
     pub(crate) id: RequestId,
     operation: Operation,
     len: usize,
+}
+
+/// A rule of the runtime's half of the contract, broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slip {
+    /// A request is answered while a send still names its buffer.
+    AnswersDuringSend,
 }
 
 /// When a run ends before its time.
@@ -71,7 +101,7 @@ pub enum Until {
     Up,
     /// Never; requests are made.
     TheEnd,
-    /// When all requests are answered and all paths up; no new ones are made.
+    /// When all requests are answered, all paths up and all sessions fenced; no new requests are made.
     Quiet,
 }
 
@@ -85,9 +115,15 @@ pub struct Host {
     pub(crate) slots: BTreeMap<LinkId, Slot>,
     pub(crate) open: BTreeMap<Tag, Open>,
     pub(crate) free: Vec<Tag>,
+    /// Answers that wait for the end of a send.
+    pub(crate) held_back: Vec<(Tag, Result<(), IoError>)>,
+    /// What this runtime does wrong.
+    pub(crate) slip: Option<Slip>,
     next_request: Instant,
     /// A buffer full of canary.
     untouched: Vec<u8>,
+    /// Room for the heads of one send.
+    head: Vec<u8>,
     pub(crate) prng: Prng,
     pub(crate) orders: VecDeque<(Instant, Order)>,
     /// A shutdown is under way and must be over by then.
@@ -96,8 +132,11 @@ pub struct Host {
     pub(crate) may_fail: bool,
     /// Requests answered with success and with an error.
     pub succeeded: u64,
-    pub failed: BTreeMap<&'static str, u64>,
+    pub failed: u64,
     pub fence_logins: u64,
+    /// Dead sessions that time alone, and that a reset of the unit fenced.
+    pub holds: u64,
+    pub resets: u64,
 }
 
 impl Host {
@@ -106,9 +145,10 @@ impl Host {
         let mut prng = Prng::new(plan.seed.rotate_left(17));
         let now = world.now();
         let volume = attach(now, &plan, plan.volume(), &[]);
-        // Tags first, then one scratch buffer per link, all of the larger length.
-        let buffers = usize::from(plan.depth) + multipath_links();
-        let mut memory = Buffers::new(buffers, IO_LEN_MAX.max(SCRATCH_LEN) as usize);
+        // Tags first, then one scratch buffer per link, then the spares, all of the larger length.
+        let buffers = usize::from(plan.depth) + multipath_links() + usize::from(SPARES);
+        let len = plan.io_len_max().max(SCRATCH_LEN).max(SPARE_LEN) as usize;
+        let mut memory = Buffers::new(buffers, len);
         for tag in 0..plan.depth {
             memory.of(BufferId(tag)).fill(CANARY);
         }
@@ -119,17 +159,22 @@ impl Host {
             slots: BTreeMap::new(),
             open: BTreeMap::new(),
             free: (0..plan.depth).map(Tag).collect(),
+            held_back: Vec::new(),
+            slip: None,
             next_request: now,
             orders: VecDeque::new(),
             ends_by: None,
             may_fail: plan.no_path_retry != NoPathRetry::Queue,
-            untouched: vec![CANARY; IO_LEN_MAX.max(SCRATCH_LEN) as usize],
+            untouched: vec![CANARY; len],
+            head: vec![0; HEAD_MAX],
             world,
             prng,
             plan,
             succeeded: 0,
-            failed: BTreeMap::new(),
+            failed: 0,
             fence_logins: 0,
+            holds: 0,
+            resets: 0,
         }
     }
 
@@ -144,16 +189,20 @@ impl Host {
             self.turn();
             self.obey();
             self.fire_timers();
-            let mut wake = end;
+            // A volume that is over has no timer of its own to be attached again by.
+            let is_over = self.ends_by.is_some() && self.volume.is_shut_down();
+            let mut wake = if is_over { self.world.now() } else { end };
             if let Some((at, _)) = self.orders.front()
                 && self.ends_by.is_none()
             {
                 wake = wake.min(*at);
             }
+            wake = wake.min(self.ends_by.unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
+                let sent = slot.sending.as_ref().map(|sending| sending.done);
                 slot.over
-                    .or_else(|| slot.sending.as_ref().map(|sending| sending.done))
+                    .or_else(|| sent.into_iter().chain(slot.rearm).min())
             });
             for due in dues.chain(self.volume.poll_timeout()) {
                 wake = wake.min(due);
@@ -203,7 +252,13 @@ impl Host {
         match until {
             Until::TheEnd => false,
             Until::Up => self.volume.status().paths.iter().any(up),
-            Until::Quiet => self.open.is_empty() && self.volume.status().paths.iter().all(up),
+            Until::Quiet => {
+                let status = self.volume.status();
+                self.open.is_empty()
+                    && self.ends_by.is_none()
+                    && status.paths.iter().all(up)
+                    && status.unresolved.is_empty()
+            }
         }
     }
 
@@ -216,7 +271,8 @@ impl Host {
     }
 
     fn end_link(&mut self, link: LinkId, now: Instant) {
-        let delay = Duration::from_micros(self.prng.below(300));
+        let most = self.plan.close_delay.as_micros() as u64;
+        let delay = Duration::from_micros(self.prng.below(most));
         if let Some(slot) = self.slots.get_mut(&link) {
             slot.over.get_or_insert(now + delay);
         }
@@ -226,6 +282,7 @@ impl Host {
     fn fire_timers(&mut self) {
         let now = self.world.now();
         for _ in 0..TIMER_ROUNDS_MAX {
+            self.report_progress(now);
             self.volume.handle_timeout(now);
             self.turn();
             if self.volume.poll_timeout().is_none_or(|at| at > now) {
@@ -239,6 +296,29 @@ impl Host {
         );
     }
 
+    /// TCP statistics of the connections whose are wanted.
+    fn report_progress(&mut self, now: Instant) {
+        for (link, slot) in &self.slots {
+            if self.volume.wants_progress(now, *link)
+                && slot.connected
+                && slot.over.is_none()
+                && let Some(progress) = self.world.net.progress(now, slot.conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    since_sent: progress.since_sent,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, *link, progress);
+            }
+        }
+    }
+
     /// One turn of the runtime.
     fn turn(&mut self) {
         let now = self.world.now();
@@ -246,6 +326,8 @@ impl Host {
         while again {
             again = self.report_ends(now);
             again |= self.finish_sends(now);
+            again |= self.take_back(now);
+            again |= self.release_held_back();
             while let Some(output) = self.volume.poll_output() {
                 again = true;
                 self.perform(now, output);
@@ -253,8 +335,9 @@ impl Host {
             again |= self.start_sends(now);
         }
         for (link, slot) in &mut self.slots {
-            if slot.over.is_none() {
+            if slot.over.is_none() && slot.idle {
                 slot.armed = self.volume.want(*link);
+                slot.idle = false;
             }
         }
     }
@@ -278,9 +361,25 @@ impl Host {
             {
                 self.memory.write(buffer, offset, len).fill(0x66);
             }
-            self.volume.lost(now, *link, "connection lost");
+            self.volume.lost(now, *link, Lost::Reset);
         }
         !ended.is_empty()
+    }
+
+    /// Ends the receives that were to be taken back by now.
+    fn take_back(&mut self, now: Instant) -> bool {
+        let due: Vec<LinkId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.over.is_none() && slot.rearm.is_some_and(|at| at <= now))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in &due {
+            let slot = self.slots.get_mut(link).expect("it was there");
+            (slot.rearm, slot.idle) = (None, true);
+            self.volume.rearmed(now, *link);
+        }
+        !due.is_empty()
     }
 
     fn finish_sends(&mut self, now: Instant) -> bool {
@@ -292,6 +391,7 @@ impl Host {
                 .is_some_and(|sending| sending.done <= now);
             if due && slot.over.is_none() {
                 let sending = slot.sending.take().expect("it is due");
+                sending.judge(&self.open, self.plan.depth);
                 self.world.send(slot.conn, &gather(&sending, &self.memory));
                 any = true;
             }
@@ -305,21 +405,30 @@ impl Host {
             if !slot.connected || slot.sending.is_some() || slot.over.is_some() {
                 continue;
             }
-            let mut head = vec![0; 4096];
-            let mut pieces = Vec::with_capacity(48);
-            let mut out = Outgoing::new(&mut head, &mut pieces, SEND_MAX);
+            let mut pieces = Vec::with_capacity(PIECES_MAX);
+            let mut out = Outgoing::new(&mut self.head, &mut pieces, self.plan.send_max);
             self.volume
                 .poll_transmit(now, *link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
-                let done = now + Duration::from_micros(self.prng.below(40));
-                slot.sending = Some(Sending { head, pieces, done });
+                // Most sends fit the socket's buffer at once; some wait for room.
+                let most = if self.prng.below(16) == 0 { 2_000 } else { 40 };
+                let done = now + Duration::from_micros(self.prng.below(most));
+                slot.sending = Some(Sending {
+                    head: self.head.clone(),
+                    pieces,
+                    done,
+                });
             }
         }
         any
     }
 
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
+        // What was armed is used up; the turn arms anew.
+        if let Some(slot) = self.slots.get_mut(&link) {
+            (slot.armed, slot.idle) = (Want::Nothing, true);
+        }
         while !bytes.is_empty() {
             match self.volume.want(link) {
                 Want::Payload {
@@ -363,6 +472,8 @@ impl Host {
                     connected: false,
                     sending: None,
                     armed: Want::Nothing,
+                    idle: true,
+                    rearm: None,
                     over: None,
                 };
                 self.slots.insert(link, slot);
@@ -376,6 +487,7 @@ impl Host {
                     if let Some(sending) = slot.sending.take()
                         && self.prng.percent(50)
                     {
+                        sending.judge(&self.open, self.plan.depth);
                         self.world.send(slot.conn, &gather(&sending, &self.memory));
                     }
                     match how {
@@ -387,15 +499,71 @@ impl Host {
                 }
                 self.end_link(link, now);
             }
+            Output::Complete { tag, result } if self.is_being_sent(tag) => {
+                self.held_back.push((tag, result));
+            }
             Output::Complete { tag, result } => self.complete(tag, result),
+            Output::Publish {
+                spare,
+                tag,
+                offset,
+                len,
+            } => {
+                let bytes = self.memory.read(spare, 0, len).to_vec();
+                let place = self.memory.write(BufferId(tag.0), offset, len);
+                place.copy_from_slice(&bytes);
+            }
+            Output::Rearm { link } => {
+                let delay = Duration::from_micros(self.prng.below(2000));
+                if let Some(slot) = self.slots.get_mut(&link) {
+                    slot.rearm.get_or_insert(now + delay);
+                }
+            }
+            Output::Note(Note::Fenced { by, .. }) => match by {
+                FenceKind::TimedHold => self.holds += 1,
+                FenceKind::LunReset => self.resets += 1,
+                _ => {}
+            },
             Output::Note(_) => {}
         }
+    }
+
+    /// Whether a send that is under way names the tag's buffer. The target may have answered without waiting for it.
+    fn is_being_sent(&self, tag: Tag) -> bool {
+        let names =
+            |piece: &Piece| matches!(piece, Piece::Payload { buffer, .. } if buffer.0 == tag.0);
+        self.slip != Some(Slip::AnswersDuringSend)
+            && self
+                .slots
+                .values()
+                .filter_map(|slot| slot.sending.as_ref())
+                .any(|sending| sending.pieces.iter().any(names))
+    }
+
+    /// Answers whose buffers no send names any more.
+    fn release_held_back(&mut self) -> bool {
+        let (still, free): (Vec<_>, Vec<_>) = core::mem::take(&mut self.held_back)
+            .into_iter()
+            .partition(|(tag, _)| self.is_being_sent(*tag));
+        self.held_back = still;
+        let any = !free.is_empty();
+        for (tag, result) in free {
+            self.complete(tag, result);
+        }
+        any
     }
 
     fn complete(&mut self, tag: Tag, result: Result<(), IoError>) {
         let Some(open) = self.open.remove(&tag) else {
             panic!("{tag:?} is answered and was not asked, or twice");
         };
+        for (link, slot) in &self.slots {
+            let into_it = matches!(slot.armed, Want::Payload { buffer, .. } if buffer.0 == tag.0);
+            assert!(
+                slot.idle || !into_it,
+                "{tag:?} is answered while a receive of {link:?} may write into it"
+            );
+        }
         let outcome = match result {
             Ok(()) => {
                 self.succeeded += 1;
@@ -405,10 +573,11 @@ impl Host {
                 let allowed = match error {
                     // A unit that is another one now is gone, whatever the rule.
                     IoError::Io => self.may_fail || self.world.was_swapped(),
+                    IoError::ReadOnly => self.world.was_write_protected(),
                     _ => false,
                 };
                 assert!(allowed, "{:?} failed with {error:?}", open.operation);
-                *self.failed.entry("EIO").or_default() += 1;
+                self.failed += 1;
                 Outcome::Failed
             }
         };
@@ -420,8 +589,9 @@ impl Host {
         if let Err(breach) = self.judge.end(open.id, outcome, data) {
             panic!("{breach:?} at the end of {:?}", open.operation);
         }
-        // From now on the buffer is somebody else's.
-        buffer.fill(CANARY);
+        // From now on the buffer is somebody else's. Beyond the request it was canary all the time, or the next request
+        // tells.
+        buffer[..open.len].fill(CANARY);
         self.free.push(tag);
     }
 
@@ -439,14 +609,18 @@ impl Host {
         let now = self.world.now();
         while self.next_request <= now {
             let Some(tag) = self.free.pop() else { return };
-            self.next_request =
-                self.next_request.max(now) + Duration::from_micros(self.prng.below(plan::THINK_US));
+            let at_once = self.plan.bursts > 0 && self.prng.percent(self.plan.bursts);
+            let think = match at_once {
+                true => 0,
+                false => self.prng.below(self.plan.think_us),
+            };
+            self.next_request = self.next_request.max(now) + Duration::from_micros(think);
             let buffer = self.memory.of(BufferId(tag.0));
             assert!(
                 *buffer == self.untouched,
                 "{tag:?} was touched after its answer"
             );
-            let most = u64::from(IO_LEN_MAX / self.plan.block_len).min(self.plan.region);
+            let most = u64::from(self.plan.io_len_max() / self.plan.block_len);
             let blocks = match self.prng.below(4) {
                 0 => self.prng.between(1, most),
                 _ => self.prng.between(1, most.min(8)),

@@ -71,6 +71,7 @@ impl Host {
                 self.world.close(slot.conn);
             }
         }
+        self.held_back.clear();
         let mut unresolved = self.volume.status().unresolved;
         unresolved.extend(self.plan.anything_under_way());
         for (tag, open) in core::mem::take(&mut self.open) {

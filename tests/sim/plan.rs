@@ -10,11 +10,12 @@ use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::prng::Prng;
-use kit::target::{Limits, Portal, Reinstatement, TargetConfig};
+use kit::target::{Bug, FLAVOURS, Flavour, Limits, Ping, Portal, TargetConfig};
 use kit::world::{Incident, LUN_0, World};
-use multipath::identity::UnmapLimits;
+use multipath::identity::{TaskSet, UnmapLimits};
 use multipath::{
-    Description, Identity, NoPathRetry, PathConfig, PolicyKind, UnresolvedWrite, VolumeConfig,
+    Description, Identity, LINKS_MAX, NoPathRetry, PathConfig, PolicyKind, SpareBuffers,
+    UnresolvedWrite, VolumeConfig,
 };
 
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
@@ -27,8 +28,58 @@ const RULES: [NoPathRetry; 4] = [
     NoPathRetry::Fail,
 ];
 
+/// What a target may do wrong and must not get away with, nor do harm: each is seen without a digest.
+const BREACHES: [Bug; 12] = [
+    Bug::DataSnGap,
+    Bug::DataInOffset,
+    Bug::DataInBeyond,
+    Bug::Oversize,
+    Bug::StatSnGap,
+    Bug::ExpDataSn,
+    Bug::R2tSnGap,
+    Bug::R2tBeyond,
+    Bug::R2tTooLong,
+    Bug::R2tLost,
+    Bug::UnknownOpcode,
+    Bug::AmbiguousNop,
+];
+
+/// Kinds of incidents: the network's come first, then the backend's.
+const NETWORK_KINDS: u64 = 6;
+const BACKEND_KINDS: u64 = 12;
+const ALL_KINDS: u64 = 20;
+
+/// A bin per path and a few for second copies of reads: few enough to run out.
+pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
+/// Length of a spare.
+pub const SPARE_LEN: u32 = 128 << 10;
+/// The default most often.
+const POLICIES: [PolicyKind; 8] = [
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::LateBinding,
+    PolicyKind::RoundRobin,
+    PolicyKind::Failover,
+    PolicyKind::QueueLength,
+    PolicyKind::ServiceTime,
+];
 /// Longest pause between two requests in microseconds.
-pub const THINK_US: u64 = 40_000;
+const THINK_US: u64 = 40_000;
+/// The same where links stay away for minutes.
+const THINK_LONG_US: u64 = 2_000_000;
+/// How long the volume may take to recover after the last fault.
+const RECOVERY: Duration = Duration::from_secs(120);
+/// The same where the backend must be waited out after a login that hung.
+const RECOVERY_LONG: Duration = Duration::from_secs(600);
+/// What the timed hold assumes of a target, less a margin for the way there: its patience with a silent peer is that
+/// of the slowest LIO, and its backend ends a command in time.
+const PING: Ping = Ping {
+    idle: Duration::from_secs(60),
+    patience: Duration::from_secs(60),
+    tag_zero: false,
+};
+const PARK_MAX_MS: u64 = 178_000;
 
 /// Which trouble a run may meet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +92,8 @@ pub enum Trouble {
     Backend,
     /// All that, and the target restarts.
     Everything,
+    /// Links stay away longer than any timed hold, and writes hide wherever they can for as long as it allows.
+    Outages,
 }
 
 /// What happens to the volume from above.
@@ -60,11 +113,14 @@ pub struct Plan {
     pub seed: u64,
     pub trouble: Trouble,
     pub paths: usize,
-    /// All portals in one portal group, or each in its own.
-    pub one_group: bool,
-    pub reinstatement: Reinstatement,
-    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead.
+    /// Portal group of each portal. A path is fenced through another one of its group, or by its own return.
+    pub groups: Vec<u16>,
+    pub flavour: Flavour,
+    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead, or time.
     pub task_set_per_nexus: bool,
+    /// Refused commands are answered before their data have come.
+    pub answers_before_data: bool,
+    pub links: Vec<LinkConfig>,
     pub digests: bool,
     /// The target reports asymmetric access.
     pub alua: bool,
@@ -74,6 +130,10 @@ pub struct Plan {
     pub first_lba: u64,
     /// Blocks that the workload uses: few, so that requests overlap.
     pub region: u64,
+    /// How long the kernel may take to let go of a connection's buffers.
+    pub close_delay: Duration,
+    /// Payload bytes of one send.
+    pub send_max: usize,
     pub policy: PolicyKind,
     pub no_path_retry: NoPathRetry,
     pub incidents: u64,
@@ -81,26 +141,34 @@ pub struct Plan {
     pub orders: Vec<(Duration, Order)>,
     /// How long trouble lasts.
     pub duration: Duration,
+    /// Longest pause between two requests in microseconds.
+    pub think_us: u64,
+    /// Percentage of requests that follow the one before at once.
+    pub bursts: u64,
+    /// How long the volume may take to recover after it.
+    pub recovery: Duration,
+    /// Without a path that is waited for: what is parked, is parked for at most so long.
+    pub park_max: Option<Duration>,
+    pub allow_lun_reset: bool,
 }
 
 impl Plan {
     pub fn draw(seed: u64, trouble: Trouble) -> Plan {
         let mut prng = Prng::new(seed);
         let burst = 8192 << prng.between(0, 5);
-        let reinstatement = prng.pick(&[
-            Reinstatement::AnswerAfterDrain,
-            Reinstatement::ReadAfterDrain,
-            Reinstatement::AnswerAtOnce,
-        ]);
+        let flavour = prng.pick(&FLAVOURS);
+        let paths = prng.between(1, 4) as usize;
         let duration = Duration::from_millis(prng.between(2_000, 15_000));
         let orders = Plan::draw_orders(&mut prng, trouble, duration);
-        Plan {
+        let plan = Plan {
             seed,
             trouble,
-            paths: prng.between(1, 3) as usize,
-            one_group: prng.percent(70),
-            reinstatement,
-            task_set_per_nexus: reinstatement != Reinstatement::AnswerAtOnce && prng.percent(60),
+            paths,
+            groups: Plan::draw_groups(&mut prng, paths),
+            flavour,
+            task_set_per_nexus: flavour.has_task_set_per_nexus(),
+            answers_before_data: prng.percent(40),
+            links: (0..paths).map(|_| Plan::draw_link(&mut prng)).collect(),
             digests: prng.percent(30),
             alua: prng.percent(50),
             limits: Limits {
@@ -117,7 +185,9 @@ impl Plan {
             depth: prng.between(2, 24) as u16,
             first_lba: prng.pick(&[0, 1 << 20, (1 << 33) + 7]),
             region: prng.between(4, 96),
-            policy: prng.pick(&[PolicyKind::RoundRobin, PolicyKind::Failover]),
+            close_delay: Duration::from_micros(prng.pick(&[300, 300, 20_000])),
+            send_max: prng.pick(&[4 << 10, 16 << 10, 64 << 10]),
+            policy: prng.pick(&POLICIES),
             no_path_retry: prng.pick(&RULES),
             incidents: if trouble == Trouble::None {
                 0
@@ -126,6 +196,75 @@ impl Plan {
             },
             orders,
             duration,
+            think_us: THINK_US,
+            bursts: 25,
+            // Where no order is kept, a dead session's commands are waited out.
+            recovery: match flavour.ignores_order() {
+                true => RECOVERY_LONG,
+                false => RECOVERY,
+            },
+            park_max: None,
+            allow_lun_reset: false,
+        };
+        match trouble {
+            Trouble::Outages => plan.with_outages(&mut prng),
+            _ => plan,
+        }
+    }
+
+    /// Minutes instead of seconds, and targets on which a login alone proves nothing.
+    fn with_outages(self, prng: &mut Prng) -> Plan {
+        let duration = Duration::from_secs(prng.between(400, 1_000));
+        let paths = prng.between(2, 3) as usize;
+        let one_group = prng.percent(25);
+        Plan {
+            paths,
+            groups: (0..paths)
+                .map(|path| if one_group { 1 } else { path as u16 + 1 })
+                .collect(),
+            task_set_per_nexus: self.task_set_per_nexus || prng.percent(50),
+            links: (0..paths).map(|_| Plan::draw_link(prng)).collect(),
+            depth: prng.between(2, 8) as u16,
+            region: prng.between(4, 24),
+            // What is sent unasked can lie in a receive buffer as a whole.
+            limits: Limits {
+                max_recv_data_segment_length: Some(65_536),
+                max_burst_length: 65_536,
+                first_burst_length: 65_536,
+                immediate_data: true,
+                ..self.limits
+            },
+            incidents: prng.between(2, 8),
+            orders: Plan::draw_orders(prng, Trouble::Outages, duration),
+            duration,
+            think_us: THINK_LONG_US,
+            // The attention of a LUN reset stops the first late command of a dead session, and no other.
+            bursts: 70,
+            recovery: RECOVERY_LONG,
+            park_max: Some(Duration::from_millis(prng.between(1_000, PARK_MAX_MS))),
+            allow_lun_reset: prng.percent(50),
+            ..self
+        }
+    }
+
+    /// All portals in one group, each in its own, or two groups.
+    fn draw_groups(prng: &mut Prng, paths: usize) -> Vec<u16> {
+        let kind = prng.below(10);
+        let group = |portal: usize| match kind {
+            0..=5 => 1,
+            6 | 7 => 1 + portal as u16,
+            _ => 1 + prng.below(2) as u16,
+        };
+        (0..paths).map(group).collect()
+    }
+
+    fn draw_link(prng: &mut Prng) -> LinkConfig {
+        let latency = prng.pick(&[10, 50, 50, 50, 500, 5_000]);
+        LinkConfig {
+            latency_min: Duration::from_micros(latency),
+            latency_max: Duration::from_micros(latency * prng.between(1, 4)),
+            bandwidth: prng.pick(&[None, None, Some(100 << 20), Some(10 << 20)]),
+            piece_max: prng.pick(&[536, 1460, 8960, 65_536]),
         }
     }
 
@@ -134,10 +273,12 @@ impl Plan {
         trouble: Trouble,
         duration: Duration,
     ) -> Vec<(Duration, Order)> {
-        if trouble != Trouble::Everything {
-            return Vec::new();
-        }
-        let mut orders: Vec<(Duration, Order)> = (0..prng.below(4))
+        let most = match trouble {
+            Trouble::Everything => 4,
+            Trouble::Outages => 2,
+            Trouble::None | Trouble::Network | Trouble::Backend => return Vec::new(),
+        };
+        let mut orders: Vec<(Duration, Order)> = (0..prng.below(most))
             .map(|_| {
                 let at = Duration::from_micros(prng.below(duration.as_micros() as u64));
                 let order = match prng.below(3) {
@@ -159,8 +300,14 @@ impl Plan {
             .flat_map(move |path| UnresolvedWrite::anything(blocks, path.isid, path.portal_group))
     }
 
+    /// Longest request in bytes: no longer than the region, so that buffers are small and runs fast.
+    pub fn io_len_max(&self) -> u32 {
+        let region = self.region * u64::from(self.block_len);
+        u32::try_from(region).unwrap_or(IO_LEN_MAX).min(IO_LEN_MAX)
+    }
+
     fn group(&self, portal: usize) -> Tpgt {
-        Tpgt(if self.one_group { 1 } else { 1 + portal as u16 })
+        Tpgt(self.groups[portal])
     }
 
     fn address(portal: usize) -> SocketAddr {
@@ -185,20 +332,43 @@ impl Plan {
     }
 
     fn target(&self) -> TargetConfig {
-        TargetConfig {
+        let mut target = TargetConfig {
             portals: (0..self.paths).map(|portal| self.portal(portal)).collect(),
             limits: self.limits.clone(),
-            reinstatement: self.reinstatement,
+            answers_before_data: self.answers_before_data,
             ..TargetConfig::default()
+        };
+        self.flavour.shape(&mut target);
+        if self.trouble == Trouble::Outages {
+            target.ping = Some(PING);
+        }
+        target
+    }
+
+    /// Where a login alone proves nothing, who they are decides how long that takes. In outages tgt and SPDK do not say
+    /// who they are: what is known of tgt makes a hold of an hour.
+    fn vendor(&self) -> &'static str {
+        match (self.trouble, self.flavour) {
+            (Trouble::Outages, Flavour::Tgt | Flavour::Spdk) => "KIT",
+            (_, flavour) => flavour.vendor(),
         }
     }
 
+    fn ignores_order(&self) -> bool {
+        self.trouble != Trouble::Outages && self.flavour.ignores_order()
+    }
+
     fn unit(&self) -> LunConfig {
+        let mut identity = LunConfig::default().identity;
+        identity.vendor = self.vendor().into();
         LunConfig {
+            identity,
+            park_max: self.park_max,
             block_size: self.block_len,
             blocks: 1 << 34,
             alua: self.alua,
             task_set_per_nexus: self.task_set_per_nexus,
+            ignores_order: self.ignores_order(),
             record_effects: true,
             ..LunConfig::default()
         }
@@ -213,10 +383,24 @@ impl Plan {
     }
 
     pub fn world(&self) -> World {
-        let links = vec![LinkConfig::default(); self.paths];
-        let mut world = World::new(self.seed, self.target(), self.unit(), &links);
+        let mut world = World::new(self.seed, self.target(), self.unit(), &self.links);
         let mut prng = Prng::new(!self.seed);
         world.keep_impostor(LogicalUnit::new(self.impostor(), prng.fork()));
+        if self.trouble == Trouble::Everything {
+            // Once per run: a request that meets two such answers is failed, and rightly.
+            let at = Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            let short = Injection {
+                nexus: None,
+                select: Select::Reads,
+                fault: Fault::ShortRead,
+                times: 1,
+            };
+            let lie = match prng.below(2) {
+                0 => Incident::Inject(LUN_0, short),
+                _ => Incident::Arm(Bug::WrongResidual),
+            };
+            world.schedule(world.now() + at, lie);
+        }
         for _ in 0..self.incidents {
             let at =
                 world.now() + Duration::from_micros(prng.below(self.duration.as_micros() as u64));
@@ -230,9 +414,10 @@ impl Plan {
         let later = at + Duration::from_millis(prng.between(1, 6_000));
         let kinds = match self.trouble {
             Trouble::None => return,
-            Trouble::Network => 4,
-            Trouble::Backend => 10,
-            Trouble::Everything => 16,
+            Trouble::Network => NETWORK_KINDS,
+            Trouble::Backend => BACKEND_KINDS,
+            Trouble::Everything => ALL_KINDS,
+            Trouble::Outages => return self.plan_outage(world, prng, at, link),
         };
         let mut inject = |select, fault, times| {
             let injection = Injection {
@@ -243,11 +428,7 @@ impl Plan {
             };
             world.schedule(at, Incident::Inject(LUN_0, injection));
         };
-        let kind = prng.below(kinds);
-        if kind == 9 {
-            return self.plan_blackout(world, prng, at);
-        }
-        match kind {
+        match prng.below(kinds) {
             0 => {
                 world.schedule(at, Incident::Cut(link, Direction::ToTarget));
                 world.schedule(later, Incident::Heal(link));
@@ -262,8 +443,13 @@ impl Plan {
                 world.schedule(later, Incident::Heal(link));
             }
             3 => world.schedule(at, Incident::Reset(link)),
+            4 => {
+                let time = Duration::from_millis(prng.between(1, 3_000));
+                world.schedule(at, Incident::Clog(link, time));
+            }
+            5 => world.schedule(at, Incident::Forget(link)),
             // A write hangs in the backend, and its link goes: the making of a ghost.
-            4 | 5 => {
+            6 | 7 => {
                 inject(Select::Writes, Fault::Park, prng.between(1, 4) as u32);
                 let soon = at + Duration::from_millis(prng.between(1, 300));
                 let cut = if prng.percent(50) {
@@ -276,27 +462,33 @@ impl Plan {
                 let end = at + Duration::from_millis(prng.between(1, 8_000));
                 world.schedule(end, Incident::ReleaseAll);
             }
-            6 => {
+            8 => {
                 let late = Fault::Delay(Duration::from_millis(prng.between(1, 2_000)));
                 inject(Select::Any, late, prng.between(1, 8) as u32);
             }
-            7 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
-            8 => inject(
+            9 => inject(Select::Any, Fault::Status(prng.pick(&[0x08, 0x28])), 2),
+            10 => inject(
                 Select::Any,
                 Fault::Check(prng.pick(&[Code::RESET, Code::MODE_CHANGED])),
                 1,
             ),
-            10..=12 => {
+            11 => self.plan_blackout(world, prng, at),
+            12..=14 => {
                 let down = Duration::from_millis(prng.between(0, 3_000));
                 world.schedule(at, Incident::Restart(down));
             }
-            13 => {
+            15 => {
                 // Back to the right disk with the next such incident, or in peace.
                 let down = Duration::from_millis(prng.between(0, 2_000));
                 world.schedule(at, Incident::Swap(down));
                 world.schedule(later, Incident::Swap(Duration::ZERO));
             }
-            14 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            16 => world.schedule(at, Incident::WriteCache(LUN_0)),
+            17 => world.schedule(at, Incident::Arm(prng.pick(&BREACHES))),
+            18 => {
+                world.schedule(at, Incident::WriteProtect(LUN_0, true));
+                world.schedule(later, Incident::WriteProtect(LUN_0, false));
+            }
             _ => {
                 let group = self.portal(prng.below(self.paths as u64) as usize).group;
                 let group = Group(group.0);
@@ -311,6 +503,40 @@ impl Plan {
                 world.schedule(later, optimized);
             }
         }
+    }
+
+    /// Writes hang in the backend or lie unread in the target's receive buffer, and their link goes for minutes.
+    fn plan_outage(&self, world: &mut World, prng: &mut Prng, at: Instant, link: Link) {
+        let injection = Injection {
+            nexus: None,
+            select: Select::Writes,
+            fault: Fault::Park,
+            times: prng.between(1, 4) as u32,
+        };
+        if prng.percent(70) {
+            world.schedule(at, Incident::Inject(LUN_0, injection));
+        }
+        // Before the silence is noticed, and after more than one write.
+        let soon = at + Duration::from_millis(prng.between(1_000, 4_500));
+        let unread = prng.percent(60);
+        if unread {
+            let time = Duration::from_millis(prng.between(1_000, 119_000));
+            world.schedule(at, Incident::StopReading(link.0, time));
+        }
+        let directions: &[Direction] = prng.pick(&[
+            &[Direction::ToTarget],
+            &[Direction::ToTarget, Direction::ToInitiator],
+            &[Direction::ToInitiator],
+        ]);
+        for direction in directions {
+            world.schedule(soon, Incident::Cut(link, *direction));
+        }
+        if unread {
+            // A reset that arrives would empty the receive buffer.
+            world.schedule(soon, Incident::Cut(link, Direction::ToTarget));
+        }
+        let later = soon + Duration::from_millis(prng.between(1_000, 450_000));
+        world.schedule(later, Incident::Heal(link));
     }
 
     /// Writes hang in the backend and every link goes. The links come back one by one, the writes when they like:
@@ -351,7 +577,12 @@ impl Plan {
             depth: self.depth,
             first_scratch: BufferId(self.depth),
             scratch_len: SCRATCH_LEN,
-            io_len_max: IO_LEN_MAX,
+            io_len_max: self.io_len_max(),
+            spares: SpareBuffers {
+                first: BufferId(self.depth + LINKS_MAX as u16),
+                count: SPARES,
+                len: SPARE_LEN,
+            },
             initiator_name: "iqn.2026-01.test:host".into(),
             credentials: None,
             offer: Offer {
@@ -384,11 +615,16 @@ impl Plan {
                 }),
                 max_write_same_blocks: u32::try_from(unit.max_write_same_blocks).ok(),
                 write_same_unmaps: true,
+                task_set: match unit.task_set_per_nexus {
+                    true => TaskSet::PerNexus,
+                    false => TaskSet::Shared,
+                },
                 target_port_group: Some(1),
                 alua: unit.alua,
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,
+            allow_lun_reset: self.allow_lun_reset,
             seed: self.seed,
         }
     }

@@ -31,10 +31,33 @@ impl Default for SocketOptions {
         Self {
             interface: None,
             connect_timeout: Duration::from_secs(5),
-            user_timeout: Duration::from_secs(10),
+            // Not a detector: it also ends the connection to a living peer whose window stays closed. So it is
+            // longer than any command may take.
+            user_timeout: Duration::from_secs(150),
             notsent_lowat: 1 << 20,
         }
     }
+}
+
+/// What TCP knows about a connection, from `TCP_INFO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Bytes sent that the peer has acknowledged.
+    pub bytes_acked: u64,
+    /// Bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent and not acknowledged; those that only probe a closed window do not count.
+    pub unacked: u32,
+    /// Since the last segment with an acknowledgement, in the kernel's ticks of 1 to 10 ms.
+    pub since_ack: Duration,
+    /// Since bytes were last received, in the same ticks.
+    pub since_data: Duration,
+    /// Since bytes were last put on the wire, in the same ticks.
+    pub since_sent: Duration,
+    /// Smoothed round trip, once there was one.
+    pub rtt: Option<Duration>,
+    /// Smallest round trip of the last minutes, once there was one.
+    pub min_rtt: Option<Duration>,
 }
 
 /// How [`Ring::close`](crate::Ring::close) ends a connection.

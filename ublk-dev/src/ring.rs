@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::device::DeviceQueue;
 use crate::event::{Event, Into, Piece, Waker};
-use crate::link::{self, Close, LinkId, LinkState, LostReason, SocketOptions};
+use crate::link::{self, Close, LinkId, LinkState, LostReason, SocketOptions, TcpInfo};
 use crate::request::{BlockRequest, Errno, Tag};
 use crate::slots::Slots;
 use crate::sys::engine::{Completion, Engine};
@@ -55,6 +55,8 @@ pub struct Ring {
     links: Vec<LinkState>,
     /// Target of each link's receive, to tell `Received` from `Placed`.
     into: Vec<Into>,
+    /// Links whose receive was taken back and has not ended yet.
+    taking_back: Vec<bool>,
     /// Bytes of the last `Received`.
     staged: Vec<u32>,
     /// Events that no completion stands for. Bounded: at most one per link, and the end of the device.
@@ -113,6 +115,7 @@ impl Ring {
             },
             links: vec![LinkState::Free; count],
             into: vec![Into::Staging; count],
+            taking_back: vec![false; count],
             staged: vec![0; count],
             pending: VecDeque::with_capacity(count + 1),
             io_bytes_max: slots.io_bytes_max(),
@@ -269,6 +272,14 @@ impl Ring {
         self.links[usize::from(link.0)] == LinkState::Connected
     }
 
+    /// What TCP knows about the link's connection; `None` unless it is connected.
+    pub fn tcp_info(&self, link: LinkId) -> Option<TcpInfo> {
+        if !self.connected(link) {
+            return None;
+        }
+        socket::tcp_info(self.engine.socket(link.0)?).ok()
+    }
+
     /// Header space for the link's next send; `None` while one is in flight or the link is not connected.
     pub fn head(&mut self, link: LinkId) -> Option<&mut [u8]> {
         if !self.connected(link) || self.engine.sending(link.0) {
@@ -352,6 +363,18 @@ impl Ring {
         }
     }
 
+    /// Takes back the link's receive. What it has got so far is reported as ever, with a `Placed` that may be short;
+    /// [`receive_armed`](Self::receive_armed) says when it is over. A cancellation can miss an operation that is just
+    /// changing hands: call again, each turn, until it is. Does nothing if no receive is armed.
+    pub fn take_back_receive(&mut self, link: LinkId) {
+        if self.connected(link) && self.engine.receiving(link.0) {
+            self.taking_back[usize::from(link.0)] = true;
+            if !self.engine.cancelling(link.0) {
+                self.engine.cancel_receive(link.0);
+            }
+        }
+    }
+
     /// Whether a receive of the link is in flight.
     pub fn receive_armed(&self, link: LinkId) -> bool {
         self.engine.receiving(link.0)
@@ -416,11 +439,14 @@ impl Ring {
     }
 
     fn on_received(&mut self, link: u8, result: i32, left: u32) -> Option<Event> {
+        // Also of a link that is closing: the next connection of this slot starts afresh.
+        let taken_back = std::mem::take(&mut self.taking_back[usize::from(link)]);
         if self.links[usize::from(link)] != LinkState::Connected {
             self.settle(link);
             return None;
         }
-        if result <= 0 {
+        let cancelled = taken_back && result == -libc::ECANCELED;
+        if result <= 0 && !cancelled {
             let why = if result == 0 {
                 LostReason::PeerClosed
             } else {
@@ -430,6 +456,7 @@ impl Ring {
             return None;
         }
         match self.into[usize::from(link)] {
+            Into::Staging if cancelled => None,
             Into::Staging => {
                 let len = result as u32;
                 self.staged[usize::from(link)] = len;
@@ -442,6 +469,13 @@ impl Ring {
                 link: LinkId(link),
                 len,
             }),
+            Into::Buffer { len, .. } if taken_back => {
+                let len = len - left;
+                (len > 0).then_some(Event::Placed {
+                    link: LinkId(link),
+                    len,
+                })
+            }
             Into::Buffer { .. } => {
                 // Short in spite of MSG_WAITALL: the stream ended. The rest tells how (0 or an error).
                 self.engine.resume_receive(link);

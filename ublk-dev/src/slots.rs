@@ -21,14 +21,15 @@ impl From<Tag> for BufferId {
 
 /// The payload memory of a queue: one mapping, page aligned, every page touched.
 ///
-/// Buffers `0..depth` belong to the tags. Behind them lie the scratch buffers, one per link: Data-In that
-/// nobody wants any more, parameter data, sense.
+/// Buffers `0..depth` belong to the tags. Behind them lie the scratch buffers, one per link, for parameter data, and
+/// behind those the spares, which belong to nobody: for second copies of reads, and for data that nobody wants.
 pub struct Slots {
     buffers: Buffers,
     depth: u16,
     scratch_count: u8,
     io_bytes_max: u32,
     scratch_bytes: u32,
+    spare_count: u16,
 }
 
 impl Slots {
@@ -47,15 +48,33 @@ impl Slots {
         scratch_count: u8,
         scratch_bytes: u32,
     ) -> io::Result<Self> {
+        Self::with_spares(depth, io_bytes_max, scratch_count, scratch_bytes, 0, 0)
+    }
+
+    /// As [`new`](Self::new), with `spare_count` spares of `spare_bytes` besides.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_spares(
+        depth: u16,
+        io_bytes_max: u32,
+        scratch_count: u8,
+        scratch_bytes: u32,
+        spare_count: u16,
+        spare_bytes: u32,
+    ) -> io::Result<Self> {
         let tags = std::iter::repeat_n(io_bytes_max, usize::from(depth));
         let scratch = std::iter::repeat_n(scratch_bytes, usize::from(scratch_count));
-        let buffers = Buffers::new(tags.chain(scratch))?;
+        let spares = std::iter::repeat_n(spare_bytes, usize::from(spare_count));
+        let buffers = Buffers::new(tags.chain(scratch).chain(spares))?;
         Ok(Self {
             buffers,
             depth,
             scratch_count,
             io_bytes_max,
             scratch_bytes,
+            spare_count,
         })
     }
 
@@ -86,6 +105,33 @@ impl Slots {
             self.scratch_count
         );
         BufferId(self.depth + u16::from(link.0))
+    }
+
+    /// The first spare and how many there are; the others follow it.
+    pub fn spares(&self) -> (BufferId, u16) {
+        let first = self.depth + u16::from(self.scratch_count);
+        (BufferId(first), self.spare_count)
+    }
+
+    /// Copies `len` bytes from the start of one buffer into another.
+    ///
+    /// # Panics
+    ///
+    /// As [`read`](Self::read) of the one and [`write`](Self::write) of the other, or if they are the same.
+    pub fn copy(&mut self, from: BufferId, to: BufferId, offset: u32, len: u32) {
+        assert_ne!(from, to, "a copy within one buffer");
+        self.buffers.copy(
+            Range {
+                buffer: from.0,
+                offset: 0,
+                len,
+            },
+            Range {
+                buffer: to.0,
+                offset,
+                len,
+            },
+        );
     }
 
     /// `len` bytes of a buffer.

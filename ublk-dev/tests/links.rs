@@ -290,6 +290,47 @@ fn after_an_abort_nothing_touches_the_buffer_and_nothing_unsent_arrives() {
     );
 }
 
+/// The ends of a connection as the kernel's table writes them: ours first, seen from `peer`.
+fn ends(peer: &TcpStream) -> [String; 2] {
+    [peer.peer_addr(), peer.local_addr()].map(|end| format!(":{:04X}", end.unwrap().port()))
+}
+
+/// Whether the kernel still has our end of this connection: only such a socket can send anything.
+fn kernel_has(ends: &[String; 2]) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        ends.iter()
+            .all(|end| columns.next().is_some_and(|column| column.ends_with(end)))
+    })
+}
+
+#[test]
+fn when_a_loss_is_reported_the_kernel_has_nothing_left_to_send() {
+    // The peer takes nothing, so the send queue is full; then we abort, or the peer says goodbye.
+    for ours in [true, false] {
+        let (mut bench, peer) = Bench::connected(&SocketOptions::default());
+        let ends = ends(&peer);
+        let pieces = [Piece::Payload {
+            buffer: BufferId(1),
+            offset: 0,
+            len: BUFFER_BYTES,
+        }; 64];
+        bench.ring.send(LINK, &pieces, &bench.slots);
+        bench.place(0, 1000);
+        bench.quiet_for(Duration::from_millis(20));
+        assert!(kernel_has(&ends));
+        if ours {
+            bench.ring.close(LINK, Close::Abort);
+            assert_eq!(bench.lost(), LostReason::Ours);
+        } else {
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(bench.lost(), LostReason::PeerClosed);
+        }
+        assert!(!kernel_has(&ends), "aborted by us: {ours}");
+    }
+}
+
 #[test]
 fn an_abort_in_the_turn_that_armed_everything_is_clean_too() {
     let (mut bench, mut peer) = Bench::connected(&SocketOptions::default());
@@ -412,6 +453,48 @@ fn a_peer_that_takes_nothing_any_more_is_lost_after_the_user_timeout() {
     bench.ring.receive(LINK, Into::Staging, &mut bench.slots);
     assert_eq!(bench.lost(), LostReason::TimedOut);
     assert!(!bench.slots.on_wire(BUFFER));
+}
+
+#[test]
+fn tcp_tells_what_was_acknowledged_and_what_waits() {
+    let (mut bench, mut peer) = Bench::connected(&SocketOptions::default());
+    let before = bench.ring.tcp_info(LINK).unwrap();
+    let piece = |len| Piece::Payload {
+        buffer: BUFFER,
+        offset: 0,
+        len,
+    };
+    bench.ring.send(LINK, &[piece(5000)], &bench.slots);
+    assert_eq!(bench.event(), Event::Sent { link: LINK });
+    peer.read_exact(&mut [0; 5000]).unwrap();
+    peer.write_all(&[7; 300]).unwrap();
+    bench.ring.receive(LINK, Into::Staging, &mut bench.slots);
+    assert!(matches!(bench.event(), Event::Received { .. }));
+    let after = bench.ring.tcp_info(LINK).unwrap();
+    assert_eq!(after.bytes_acked - before.bytes_acked, 5000);
+    assert_eq!(after.bytes_received - before.bytes_received, 300);
+    assert_eq!(after.unacked, 0);
+    assert!(after.rtt.is_some() && after.min_rtt.is_some_and(|rtt| rtt < PATIENCE));
+
+    // A peer that does not read acknowledges what its kernel takes, and then closes its window: nothing is on the wire.
+    let pieces = [piece(BUFFER_BYTES); 64];
+    bench.ring.send(LINK, &pieces, &bench.slots);
+    let deadline = boottime_ns() + PATIENCE.as_nanos() as u64;
+    loop {
+        bench
+            .ring
+            .submit_and_wait(Some(boottime_ns() + 20_000_000))
+            .unwrap();
+        assert_eq!(bench.ring.next(), None);
+        let full = bench.ring.tcp_info(LINK).unwrap();
+        if full.unacked == 0 && full.bytes_acked > after.bytes_acked {
+            break;
+        }
+        assert!(boottime_ns() < deadline, "{full:?}");
+    }
+    bench.ring.close(LINK, Close::Abort);
+    assert_eq!(bench.lost(), LostReason::Ours);
+    assert_eq!(bench.ring.tcp_info(LINK), None);
 }
 
 #[test]

@@ -14,6 +14,10 @@
 pub mod discovery;
 pub mod login;
 pub mod memory;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod outgoing;
 pub mod scsi;
 pub mod session;

@@ -1,6 +1,7 @@
 //! The words that the runtime and the volume speak: requests, outputs, configuration and status.
 //! Plain data; no behaviour lives here.
 
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -11,6 +12,9 @@ use iscsi_client::wire::{Isid, Lun, Tpgt};
 
 use crate::identity::{Description, Identity};
 use crate::note::Note;
+use crate::path::damping::Damping;
+use crate::path::stall::Stall;
+use crate::policy::PerDirection;
 
 /// Most paths of a volume.
 pub const PATHS_MAX: usize = 8;
@@ -87,12 +91,19 @@ pub enum NoPathRetry {
 }
 
 /// How a path is chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum PolicyKind {
     /// In turn over all usable paths of the best access class.
     RoundRobin,
     /// The first usable path in the order given; another only while it is down.
     Failover,
+    /// The path with the fewest commands outstanding.
+    QueueLength,
+    /// The path that has the least to carry for its rate.
+    ServiceTime,
+    /// The path that would finish first, and no path while a better one is about to have room.
+    #[default]
+    LateBinding,
 }
 
 /// A path to be.
@@ -112,6 +123,18 @@ pub struct PathConfig {
     pub isid: Isid,
 }
 
+/// Buffers for second copies of reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpareBuffers {
+    /// The first; the others follow. The first [`PATHS_MAX`] of them are bins, one per path, for data that nobody
+    /// waits for any more.
+    pub first: BufferId,
+    /// How many in all; up to [`PATHS_MAX`]: no read ever gets a second copy.
+    pub count: u16,
+    /// Length of each in bytes. Longer reads get no second copy.
+    pub len: u32,
+}
+
 /// Everything a volume needs at birth.
 #[derive(Clone, Debug)]
 pub struct VolumeConfig {
@@ -123,6 +146,8 @@ pub struct VolumeConfig {
     pub scratch_len: u32,
     /// Length of a tag's buffer in bytes.
     pub io_len_max: u32,
+    /// For second copies of reads.
+    pub spares: SpareBuffers,
     /// Our iSCSI name.
     pub initiator_name: String,
     /// CHAP, or nothing.
@@ -137,6 +162,8 @@ pub struct VolumeConfig {
     pub no_path_retry: NoPathRetry,
     /// Path choice.
     pub policy: PolicyKind,
+    /// LOGICAL UNIT RESET may be a part of a fence. It aborts the commands of every host on this LUN.
+    pub allow_lun_reset: bool,
     /// Seed of the jitter of backoffs.
     pub seed: u64,
 }
@@ -150,6 +177,98 @@ pub enum CloseHow {
     Orderly,
 }
 
+/// How a connection was lost: evidence that needs no waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Lost {
+    /// We closed it.
+    Ours,
+    /// The target sent FIN.
+    Fin,
+    /// The target sent RST.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No answer to the connection request.
+    ConnectTimeout,
+    /// The kernel's own limit for unacknowledged data.
+    TimedOut,
+    /// No route, or the network says that it cannot be reached.
+    Unreachable,
+    /// The interface to bind to does not exist.
+    NoInterface,
+    /// Anything else that the socket reported, by its errno.
+    Io(i32),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lost::Ours => f.write_str("closed by us"),
+            Lost::Fin => f.write_str("closed by the target"),
+            Lost::Reset => f.write_str("reset by the target"),
+            Lost::Refused => f.write_str("connection refused: nothing listens there"),
+            Lost::ConnectTimeout => f.write_str("no answer to the connection request in time"),
+            Lost::TimedOut => f.write_str("sent data stayed unacknowledged too long"),
+            Lost::Unreachable => f.write_str("no route to the target"),
+            Lost::NoInterface => f.write_str("the interface to bind to does not exist"),
+            Lost::Io(errno) => write!(f, "socket error {errno}"),
+        }
+    }
+}
+
+/// What TCP knows about a connection (`TCP_INFO`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpProgress {
+    /// Bytes of ours that the peer has acknowledged, since some fixed moment.
+    pub acked: u64,
+    /// Bytes received in order, since some fixed moment.
+    pub received: u64,
+    /// Segments that were sent and are not acknowledged. 0 while the peer's window is closed.
+    pub unacked: u32,
+    /// Since the last acknowledgement of any kind, also one that acknowledged nothing new.
+    pub since_ack: Duration,
+    /// Since bytes were last received.
+    pub since_data: Duration,
+    /// Since bytes were last put on the wire.
+    pub since_sent: Duration,
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Smallest round trip lately.
+    pub min_rtt: Option<Duration>,
+}
+
+/// Why a silent path was given up. The times are those without any acknowledgement of what was on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dead {
+    /// Another path to the same target showed life in that time.
+    WhileOthersLive {
+        /// How long.
+        silence: Duration,
+    },
+    /// There is no other path to compare.
+    Alone {
+        /// How long.
+        silence: Duration,
+    },
+    /// All paths are silent.
+    Together {
+        /// How long.
+        silence: Duration,
+    },
+}
+
+impl fmt::Display for Dead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (silence, what) = match self {
+            Dead::WhileOthersLive { silence } => (silence, " while another path was answered"),
+            Dead::Alone { silence } => (silence, ""),
+            Dead::Together { silence } => (silence, ", nor was anything on any other path"),
+        };
+        let millis = silence.as_millis();
+        write!(f, "nothing was acknowledged for {millis} ms{what}")
+    }
+}
+
 /// What the runtime must do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
@@ -159,6 +278,24 @@ pub enum Output {
         tag: Tag,
         /// How it ended.
         result: Result<(), IoError>,
+    },
+    /// Copy `len` bytes from the start of `spare` to `offset` of the tag's buffer, before anything else is sent or
+    /// received.
+    Publish {
+        /// Where they are.
+        spare: BufferId,
+        /// Whose buffer.
+        tag: Tag,
+        /// Where they belong in it.
+        offset: u32,
+        /// How many.
+        len: u32,
+    },
+    /// Take back the receive that is armed on this link, if there is one, report what it had received, and then
+    /// report [`Volume::rearmed`]; only then arm another.
+    Rearm {
+        /// Which connection.
+        link: LinkId,
     },
     /// Connect and report [`Volume::connected`] or [`Volume::lost`].
     Connect {
@@ -243,8 +380,58 @@ impl UnresolvedWrite {
     }
 }
 
+/// What proves, or would prove, that a dead session of a path is dead. [`crate::ladder`] tells of each.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FenceKind {
+    /// The path never carried IO.
+    NotNeeded,
+    /// A login with its ISID: through another portal of its portal group, or by its own return.
+    Reinstatement,
+    /// LOGICAL UNIT RESET, where the operator allows it.
+    LunReset,
+    /// Waiting, and a last command through a living path.
+    TimedHold,
+    /// The path's own return alone: the volume has no other path.
+    OwnReturn,
+}
+
+/// Fences that were made, from the loss of the session to the proof.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FenceTimes {
+    /// How many.
+    pub done: u64,
+    /// How long the last took; `None` also after sessions of an earlier run, whose loss nobody saw.
+    pub last: Option<Duration>,
+    /// How long the longest took.
+    pub longest: Option<Duration>,
+}
+
+impl FenceTimes {
+    /// One more.
+    pub(crate) fn count(&mut self, took: Option<Duration>) {
+        self.done += 1;
+        self.last = took;
+        self.longest = self.longest.max(took);
+    }
+}
+
+/// What a path can do, as its own answers show it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PathPace {
+    /// B: bytes per second that it would carry, never 0. A guess until it carried some in that direction.
+    pub rate: PerDirection<u64>,
+    /// W: bytes that may be outstanding.
+    pub window: PerDirection<u64>,
+    /// What an answer takes beside the queue's own time: round trip and medium, smoothed.
+    pub latency: Duration,
+    /// E: how much later than predicted its answers came lately; falls by itself.
+    pub stall: Stall,
+    /// It came back lately and carries little until it has proven itself.
+    pub probation: bool,
+}
+
 /// One path for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct PathStatus {
     /// Which.
     pub id: PathId,
@@ -272,12 +459,24 @@ pub struct PathStatus {
     pub losses: u64,
     /// Smallest round trip of a ping or small command seen lately, in nanoseconds.
     pub round_trip_ns: Option<u64>,
-    /// How the dead session of this path would be fenced: a sentence for `status`.
+    /// It is suspect since then: new requests take other paths, if there are any.
+    pub suspect_since: Option<Instant>,
+    /// What it did wrong lately: the penalty falls by itself.
+    pub damping: Damping,
+    /// Rates, windows, delays.
+    pub pace: PathPace,
+    /// How the dead session of this path would be fenced now: a sentence for `status`.
     pub fence: String,
+    /// The same as a word.
+    pub fence_kind: FenceKind,
+    /// How long the timed hold of this path takes, from the loss of its session on.
+    pub hold: Duration,
+    /// Fences of its dead sessions.
+    pub fences: FenceTimes,
 }
 
 /// A volume for `status`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct VolumeStatus {
     /// Who it is.
     pub identity: Identity,
@@ -289,6 +488,8 @@ pub struct VolumeStatus {
     pub waiting: u32,
     /// Writes whose answer waits for a fence.
     pub held: u32,
+    /// Fences of all paths.
+    pub fences: FenceTimes,
     /// Unresolved writes, bounded list.
     pub unresolved: Vec<UnresolvedWrite>,
     /// No path works since then.

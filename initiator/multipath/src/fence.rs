@@ -16,17 +16,18 @@
 //! 2. While an unresolved write is not proven dead, no *other* write, discard or zeroing that overlaps it is
 //!    sent, also when the submitter of the old one got an error long ago.
 //! 3. Reads and flushes wait for nothing: a flush covers writes that were answered, and those are settled.
-//! 4. The proof that a session is dead is a later session with the same ISID in the same portal group of the
-//!    same target, on which TEST UNIT READY came back GOOD and after it one ORDERED TEST UNIT READY as well.
-//!    The login ends the old session (RFC 7143, 6.3.5); the ordered command waits for what the old session
-//!    had already handed to the LUN, on targets whose login does not wait (PROTOCOL.md section 11).
+//! 4. How a session is proven dead is [`crate::ladder`]'s: by a later session with the same ISID in the same portal
+//!    group of the same target, or, where none can be had, by waiting out every place where a copy can hide.
 //!
-//! There is no timed hold here and no switch that weakens a sentence. The ledger below knows the sentences 1 to
-//! 3; the volume makes the proof, by the path's own return or by a login through a sibling portal.
+//! There is no switch that weakens a sentence. The ledger below knows the sentences 1 to 3, and of each copy where it
+//! may be; the volume makes the proof.
 
+use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
 
 use crate::contract::UnresolvedWrite;
+use crate::ladder::Hideout;
+use crate::mutant::{Mutant, lives};
 
 /// Blocks that a command changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +71,7 @@ struct Copy {
     owner: Owner,
     extent: Extent,
     nexus: Nexus,
+    hideout: Hideout,
 }
 
 /// The ledger of unresolved writes: each entry is a copy that may still execute.
@@ -92,21 +94,68 @@ impl Ledger {
 
     /// The session of `nexus` died with a sent and unanswered write of this request.
     pub fn record(&mut self, request: Serial, extent: Extent, nexus: Nexus) {
+        if lives(Mutant::RetryWithoutFence) {
+            return;
+        }
         let copy = Copy {
             owner: Owner::Request(request),
             extent,
             nexus,
+            hideout: Hideout::Kernel,
         };
-        // A request has one task at a time and leaves a copy on a session once at most before the next
-        // session of that nexus fences it.
-        assert!(
-            !self
-                .copies
-                .iter()
-                .any(|old| old.owner == copy.owner && old.nexus == nexus),
-            "a request left two copies on one session"
-        );
-        self.copies.push(copy);
+        // The parts of a request do not overlap, and each has one task at a time. Yet where a login alone is no proof, the
+        // path carries IO again while its older session is waited out, and may leave the same copy a second time: what
+        // is known least about counts for both.
+        let same = |old: &&mut Copy| {
+            (old.owner, old.nexus, old.extent) == (copy.owner, copy.nexus, copy.extent)
+        };
+        match self.copies.iter_mut().find(same) {
+            Some(old) => old.hideout = copy.hideout,
+            None => self.copies.push(copy),
+        }
+    }
+
+    /// The dead session's socket is closed hard: our kernel sends nothing of it any more. Returns whether a copy was
+    /// left on it.
+    pub fn silenced(&mut self, now: Instant, nexus: Nexus) -> bool {
+        let mut any = false;
+        for copy in self.of(nexus) {
+            if copy.hideout == Hideout::Kernel {
+                copy.hideout = Hideout::Target { since: now };
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// A later session of this nexus is established: the target has closed the connection of every earlier one.
+    pub fn reinstated(&mut self, now: Instant, nexus: Nexus) {
+        for copy in self.of(nexus) {
+            if !matches!(copy.hideout, Hideout::Backend { .. }) {
+                copy.hideout = Hideout::Backend { since: now };
+            }
+        }
+    }
+
+    /// The target showed that its backend is stuck: whatever was waited so far counts for nothing.
+    pub fn stuck(&mut self, now: Instant, nexus: Nexus) {
+        for copy in self.of(nexus) {
+            if let Hideout::Backend { since } | Hideout::Target { since } = &mut copy.hideout {
+                *since = now;
+            }
+        }
+    }
+
+    fn of(&mut self, nexus: Nexus) -> impl Iterator<Item = &mut Copy> {
+        self.copies
+            .iter_mut()
+            .filter(move |copy| copy.nexus == nexus)
+    }
+
+    /// Where the copy of this nexus is that will be over last.
+    pub fn hideout(&self, nexus: Nexus) -> Option<Hideout> {
+        let copies = self.copies.iter().filter(|copy| copy.nexus == nexus);
+        copies.map(|copy| copy.hideout).max()
     }
 
     /// Takes over a copy that an earlier run of the daemon left behind.
@@ -121,6 +170,7 @@ impl Ledger {
                 isid: write.isid,
                 portal_group: write.portal_group,
             },
+            hideout: Hideout::Unknown,
         });
         self.ownerless += 1;
     }
@@ -128,6 +178,7 @@ impl Ledger {
     /// Whether a copy of this request may still execute.
     pub fn is_unresolved(&self, request: Serial) -> bool {
         !self.copies.is_empty()
+            && !lives(Mutant::AnswerBeforeFence)
             && self
                 .copies
                 .iter()
@@ -137,6 +188,7 @@ impl Ledger {
     /// Whether this request must not change `extent` now: a copy of another write may still land there.
     pub fn forbids(&self, request: Serial, extent: Extent) -> bool {
         !self.copies.is_empty()
+            && !lives(Mutant::OverlapLetThrough)
             && self
                 .copies
                 .iter()
@@ -186,6 +238,16 @@ impl Ledger {
             .iter()
             .map(|copy| copy.nexus)
             .filter(move |nexus| nexus.isid == isid)
+    }
+
+    /// Of these, the ones that a login can help: it closes the target's side of the dead connection.
+    pub fn login_owed_by(&self, isid: Isid) -> impl Iterator<Item = Nexus> + '_ {
+        self.copies
+            .iter()
+            .filter(move |copy| {
+                copy.nexus.isid == isid && !matches!(copy.hideout, Hideout::Backend { .. })
+            })
+            .map(|copy| copy.nexus)
     }
 
     /// Whether nothing is unresolved.
@@ -255,9 +317,10 @@ mod tests {
     #[test]
     fn every_session_that_may_hold_a_copy_must_be_dead() {
         let mut ledger = Ledger::new(8, 8);
-        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(1), extent(8, 4), A);
+        ledger.record(Serial(1), extent(12, 4), A);
         ledger.record(Serial(1), extent(8, 8), B);
-        assert_eq!(ledger.proven_dead(A), 1);
+        assert_eq!(ledger.proven_dead(A), 2);
         assert!(ledger.is_unresolved(Serial(1)));
         assert!(ledger.forbids(Serial(2), extent(8, 1)));
         assert_eq!(ledger.proven_dead(B), 1);
@@ -276,6 +339,43 @@ mod tests {
         assert_eq!(ledger.proven_dead(elsewhere), 0);
         assert_eq!(ledger.owed_by(A.isid).next(), Some(A));
         assert_eq!(ledger.owed_by(B.isid).next(), None);
+    }
+
+    #[test]
+    fn a_copy_moves_only_towards_its_end_and_back_when_the_target_is_stuck() {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let mut ledger = Ledger::new(8, 8);
+        ledger.restore(&UnresolvedWrite {
+            lba: 0,
+            blocks: 1,
+            isid: A.isid,
+            portal_group: A.portal_group,
+        });
+        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(2), extent(8, 8), B);
+        assert_eq!(ledger.hideout(B), Some(Hideout::Kernel));
+        assert!(ledger.silenced(at(5), B));
+        assert!(!ledger.silenced(at(6), B), "only once");
+        assert_eq!(ledger.hideout(B), Some(Hideout::Target { since: at(5) }));
+        ledger.stuck(at(7), B);
+        assert_eq!(ledger.hideout(B), Some(Hideout::Target { since: at(7) }));
+        // Nothing that this run's socket did says anything about an earlier run's.
+        assert!(ledger.silenced(at(8), A));
+        ledger.stuck(at(9), A);
+        assert_eq!(ledger.hideout(A), Some(Hideout::Unknown));
+        assert_eq!(ledger.login_owed_by(A.isid).count(), 2);
+        ledger.reinstated(at(10), A);
+        ledger.reinstated(at(11), A);
+        assert_eq!(ledger.hideout(A), Some(Hideout::Backend { since: at(10) }));
+        assert_eq!(ledger.login_owed_by(A.isid).count(), 0);
+        assert_eq!(ledger.owed_by(A.isid).count(), 2);
+        ledger.stuck(at(12), A);
+        assert_eq!(ledger.hideout(A), Some(Hideout::Backend { since: at(12) }));
+        // The retry went over the same path and died with it: one copy, at its worst.
+        ledger.record(Serial(1), extent(8, 8), A);
+        assert_eq!(ledger.hideout(A), Some(Hideout::Kernel));
+        assert_eq!(ledger.proven_dead(A), 2);
+        assert_eq!(ledger.hideout(A), None);
     }
 
     #[test]

@@ -52,10 +52,22 @@ pub struct Description {
     pub max_write_same_blocks: Option<u32>,
     /// WRITE SAME(16) with UNMAP deallocates and reads back zeros.
     pub write_same_unmaps: bool,
+    /// Whose commands an ORDERED one waits for (mode page 0Ah, TST).
+    pub task_set: TaskSet,
     /// Target port group of the port that answered, and the relative port.
     pub target_port_group: Option<u16>,
     /// Whether the target reports asymmetric access (TPGS).
     pub alua: bool,
+}
+
+/// Task set type of the control mode page.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum TaskSet {
+    /// TST=000b, or not stated: one task set for all nexuses.
+    #[default]
+    Shared,
+    /// TST=001b, or a value that no standard knows yet: one task set per nexus.
+    PerNexus,
 }
 
 /// Limits of UNMAP (VPD B0h, B2h).

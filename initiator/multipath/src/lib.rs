@@ -2,9 +2,10 @@
 //! write may be reported complete. No sockets, no clock, no threads, no payload.
 //!
 //! - [`volume`]: one LUN as one queue sees it; the contract with the runtime. [`contract`] has its words.
-//! - [`fence`]: the rule about unresolved writes, and the ledger of them.
+//! - [`fence`]: the rule about unresolved writes, and the ledger of them. [`ladder`]: what proves a dead session dead.
 //! - [`identity`]: which LUN is this, asked at every login before any write; [`isid`]: who are we.
 //! - [`policy`]: which path is next. [`no_path`]: what if there is none.
+//! - [`path`]: what is known of a path: how fast, how far, how trustworthy.
 //!
 //! Inside: a request's commands (`operation`), the table of requests (`request`), a path and its examination
 //! (`path`), what unit attentions lead to (`attention`).
@@ -16,21 +17,27 @@ mod drain;
 pub mod fence;
 pub mod identity;
 pub mod isid;
+pub mod ladder;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod no_path;
 mod note;
 mod operation;
-mod path;
+pub mod path;
 pub mod policy;
 mod probe;
 mod request;
+mod task;
 pub mod volume;
 
 pub use contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, PolicyKind,
+    Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
-pub use identity::{Description, Identity, Probe, ProbeFailure, UnmapLimits};
+pub use identity::{Description, Identity, Probe, ProbeFailure, TaskSet, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};
 pub use note::Note;
 pub use volume::Volume;

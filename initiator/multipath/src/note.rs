@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{PathId, PathState};
+use crate::contract::{Dead, FenceKind, PathId, PathState};
 
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
@@ -21,6 +21,13 @@ pub enum Note {
         path: PathId,
         /// Its new state.
         state: PathState,
+    },
+    /// A silent path was given up.
+    Dead {
+        /// Which path.
+        path: PathId,
+        /// By what evidence, with the measured silence.
+        dead: Dead,
     },
     /// The target moved a path for good; the configuration should follow.
     MovedPermanently {
@@ -42,6 +49,22 @@ pub enum Note {
         path: PathId,
         /// Unresolved writes that are resolved by it.
         resolved: u32,
+        /// What proved it.
+        by: FenceKind,
+    },
+    /// A session died with unresolved writes, and no other portal of its group can fence it.
+    Holding {
+        /// The path whose session died.
+        path: PathId,
+        /// Seconds until it is taken for dead, unless it returns before.
+        seconds: u64,
+    },
+    /// A LOGICAL UNIT RESET was sent, as the operator allowed: every host's commands are aborted.
+    LunReset {
+        /// The path whose session died.
+        path: PathId,
+        /// The path it was sent on.
+        via: PathId,
     },
     /// A fence login did not come to its end; it is tried again.
     FenceFailed {
@@ -82,6 +105,11 @@ pub enum Note {
         /// Path it was sent on.
         path: PathId,
     },
+    /// Too many of a path's last commands failed by its own fault: other paths go before it for a while.
+    TooManyErrors {
+        /// Which path.
+        path: PathId,
+    },
     /// Requests were failed because no path works.
     NoPath {
         /// How many.
@@ -106,6 +134,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::PathState { path, state } => write!(f, "{}: {state}", name(*path)),
+            Note::Dead { path, dead } => write!(f, "{}: given up: {dead}", name(*path)),
             Note::MovedPermanently { path, address } => write!(
                 f,
                 "{}: the target moved to {address} for good; attach by that portal next time",
@@ -117,10 +146,23 @@ impl fmt::Display for Note {
                 name(*path),
                 name(*via)
             ),
-            Note::Fenced { path, resolved } => write!(
+            Note::Fenced { path, resolved, by } => write!(
                 f,
-                "{}: its dead session is fenced, {resolved} unresolved writes are resolved",
+                "{}: its dead session is fenced by {by}, {resolved} unresolved writes are resolved",
                 name(*path)
+            ),
+            Note::Holding { path, seconds } => write!(
+                f,
+                "{}: writes are unresolved and no other portal of its group can fence them; \
+                 held until it is back, or for {seconds} s",
+                name(*path)
+            ),
+            Note::LunReset { path, via } => write!(
+                f,
+                "{}: to fence its dead session, LOGICAL UNIT RESET was sent on {}; \
+                 it aborts the commands of every host",
+                name(*path),
+                name(*via)
             ),
             Note::FenceFailed { path, why } => {
                 write!(f, "{}: fencing its dead session failed: {why}", name(*path))
@@ -164,6 +206,11 @@ impl fmt::Display for Note {
             Note::CommandTimeout { path } => write!(
                 f,
                 "{}: a command was not answered in time and is being aborted",
+                name(*path)
+            ),
+            Note::TooManyErrors { path } => write!(
+                f,
+                "{}: too many of its last commands failed; other paths go before it for a while",
                 name(*path)
             ),
             Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),

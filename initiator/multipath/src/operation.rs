@@ -1,8 +1,9 @@
-//! From a block request to the SCSI commands that do it, one after another (SBC-4).
+//! From a block request to the SCSI commands that do it (SBC-4).
 //!
-//! Most requests are one command. A discard or zeroing beyond the target's limits is several in sequence, a
-//! forced write on a target without FUA is followed by SYNCHRONIZE CACHE, and zeroing falls back to plain
-//! WRITEs where WRITE SAME is refused. A [`Plan`] is the place in that sequence; a [`Step`] is one command.
+//! Most requests are one command. A large read or write may be cut into chunks that run side by side on several
+//! paths. A discard or zeroing beyond the target's limits is several in sequence, a forced write on a target without
+//! FUA is followed by SYNCHRONIZE CACHE, and zeroing falls back to plain WRITEs where WRITE SAME is refused. A
+//! [`Plan`] is the place in that sequence, a [`Span`] what one command covers, a [`Step`] the command.
 
 use core::time::Duration;
 
@@ -13,6 +14,8 @@ use iscsi_client::session::Transfer;
 use crate::contract::{IoError, Operation, Request};
 use crate::fence::Extent;
 use crate::identity::{Description, UnmapLimits};
+use crate::mutant::{Mutant, lives};
+use crate::policy::Direction;
 
 /// A READ, WRITE or SYNCHRONIZE CACHE without answer for so long is aborted. Linux gives a SCSI disk 30 s; arrays
 /// that fail over and targets that flush a large cache need more, and nothing hangs meanwhile but the command.
@@ -66,7 +69,7 @@ impl Abilities {
 
     /// A write cache is on although the block layer was told that there is none.
     pub fn force_writes(&mut self) {
-        self.force_writes = true;
+        self.force_writes = !lives(Mutant::CacheOverlooked);
     }
 
     /// Whether every write is forced to the medium.
@@ -81,7 +84,7 @@ impl Abilities {
 
     /// The target does not know the command of `step`, or not in this form: remembered for all requests to come.
     /// Returns the plan that does the rest of this one without it, if there is one.
-    pub fn refused(&mut self, plan: Plan, step: &Step) -> Option<Plan> {
+    pub fn refused(&mut self, plan: Plan, span: Span, step: &Step) -> Option<Plan> {
         match plan.phase {
             Phase::Unmap => {
                 self.unmap = None;
@@ -100,7 +103,10 @@ impl Abilities {
                     Zeroing::WriteSame { .. } => Phase::WriteSame,
                     Zeroing::PlainWrites => Phase::WriteZeros,
                 };
-                Some(Plan { phase, ..plan })
+                Some(Plan {
+                    phase,
+                    next: span.start,
+                })
             }
             Phase::Read | Phase::Write | Phase::WriteZeros | Phase::Synchronize => None,
         }
@@ -121,8 +127,17 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
     phase: Phase,
-    /// Blocks done.
-    done: u32,
+    /// First block that was not handed out yet; for SYNCHRONIZE CACHE, 1 when it was.
+    next: u32,
+}
+
+/// The blocks of a request that one command covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// First block, counted from the request's own first.
+    pub start: u32,
+    /// Number of blocks.
+    pub blocks: u32,
 }
 
 /// What must be in the tag's buffer before the step leaves.
@@ -168,10 +183,19 @@ pub struct Step {
     pub payload_len: u32,
     /// Without an answer for so long, it is aborted.
     pub timeout: Duration,
-    /// Blocks that are done when it is.
-    blocks: u32,
     /// WRITE SAME with UNMAP.
     unmaps: bool,
+}
+
+impl Step {
+    /// Which way its payload goes.
+    pub fn direction(&self) -> Option<Direction> {
+        match self.transfer {
+            Transfer::None => None,
+            Transfer::Read { .. } => Some(Direction::Read),
+            Transfer::Write { .. } => Some(Direction::Write),
+        }
+    }
 }
 
 impl Plan {
@@ -192,110 +216,138 @@ impl Plan {
                 Zeroing::PlainWrites => Phase::WriteZeros,
             },
         };
-        Ok(Some(Plan { phase, done: 0 }))
+        Ok(Some(Plan { phase, next: 0 }))
     }
 
-    /// The command that comes next. `buffer` is the tag's own.
-    pub fn step(&self, request: &Request, abilities: &Abilities, buffer: BufferId) -> Step {
-        let lba = request.lba + u64::from(self.done);
-        let left = request.blocks - self.done;
+    /// Whether its commands may run side by side: each has a part of the request's data to itself.
+    pub fn is_parallel(&self) -> bool {
+        matches!(self.phase, Phase::Read | Phase::Write)
+    }
+
+    /// Whether some of it has not been handed out yet.
+    pub fn has_more(&self, request: &Request) -> bool {
+        match self.phase {
+            // It covers no blocks of its own, but is one command.
+            Phase::Synchronize => self.next == 0,
+            _ => self.next < request.blocks,
+        }
+    }
+
+    /// Blocks not handed out yet whose data cross the wire.
+    pub fn blocks_to_move(&self, request: &Request) -> u32 {
+        match self.phase {
+            Phase::Read | Phase::Write => request.blocks - self.next,
+            Phase::Unmap | Phase::WriteSame | Phase::WriteZeros | Phase::Synchronize => 0,
+        }
+    }
+
+    /// Hands out what the next command covers: not more than `blocks_max` and what the target allows.
+    ///
+    /// # Panics
+    /// If nothing is left.
+    pub fn take(&mut self, request: &Request, abilities: &Abilities, blocks_max: u32) -> Span {
+        assert!(self.has_more(request), "nothing is left to hand out");
+        let limit = match self.phase {
+            Phase::Synchronize => {
+                self.next = 1;
+                return Span {
+                    start: 0,
+                    blocks: 0,
+                };
+            }
+            Phase::Read | Phase::Write => abilities.transfer_blocks_max.min(blocks_max),
+            Phase::WriteZeros => abilities.transfer_blocks_max,
+            Phase::WriteSame => match abilities.zeroing {
+                Zeroing::WriteSame { blocks_max, .. } => blocks_max,
+                // Refused to another request meanwhile: this one finds out by itself.
+                Zeroing::PlainWrites => 1,
+            },
+            Phase::Unmap => abilities.unmap.map_or(u32::MAX, |limits| limits.max_blocks),
+        };
+        let span = Span {
+            start: self.next,
+            blocks: (request.blocks - self.next).min(limit.max(1)),
+        };
+        self.next += span.blocks;
+        span
+    }
+
+    /// The command for a span. `buffer` is the tag's own.
+    pub fn step(
+        &self,
+        span: Span,
+        request: &Request,
+        abilities: &Abilities,
+        buffer: BufferId,
+    ) -> Step {
+        let lba = request.lba + u64::from(span.start);
+        let blocks = span.blocks;
         let force = request.fua || abilities.force_writes;
         let fua = force && abilities.fua;
-        let span = |limit: u32| left.min(limit);
         let bytes = |blocks: u32| blocks * abilities.block_len;
         let to_target = |offset, len| Transfer::Write {
             buffer,
             offset,
             len,
         };
-        let changes = |blocks| Some(Extent { lba, blocks });
+        let step = Step {
+            cdb: Cdb::synchronize_cache_16(0, 0),
+            transfer: Transfer::None,
+            changes: Some(Extent { lba, blocks }),
+            fill: Fill::None,
+            payload_len: 0,
+            timeout: COMMAND_TIMEOUT,
+            unmaps: false,
+        };
         match self.phase {
-            Phase::Read => {
-                let blocks = span(abilities.transfer_blocks_max);
-                Step {
-                    cdb: Cdb::read_16(lba, blocks),
-                    transfer: Transfer::Read {
-                        buffer,
-                        offset: bytes(self.done),
-                        len: bytes(blocks),
-                    },
-                    changes: None,
-                    fill: Fill::None,
-                    payload_len: bytes(blocks),
-                    timeout: COMMAND_TIMEOUT,
-                    blocks,
-                    unmaps: false,
-                }
-            }
-            Phase::Write => {
-                let blocks = span(abilities.transfer_blocks_max);
-                Step {
-                    cdb: Cdb::write_16(lba, blocks, fua),
-                    transfer: to_target(bytes(self.done), bytes(blocks)),
-                    changes: changes(blocks),
-                    fill: Fill::None,
-                    payload_len: bytes(blocks),
-                    timeout: COMMAND_TIMEOUT,
-                    blocks,
-                    unmaps: false,
-                }
-            }
-            Phase::WriteZeros => {
-                let blocks = span(abilities.transfer_blocks_max);
-                Step {
-                    cdb: Cdb::write_16(lba, blocks, fua),
-                    transfer: to_target(0, bytes(blocks)),
-                    changes: changes(blocks),
-                    fill: Fill::Zeros(bytes(blocks)),
-                    payload_len: bytes(blocks),
-                    timeout: COMMAND_TIMEOUT,
-                    blocks,
-                    unmaps: false,
-                }
-            }
+            Phase::Read => Step {
+                cdb: Cdb::read_16(lba, blocks),
+                transfer: Transfer::Read {
+                    buffer,
+                    offset: bytes(span.start),
+                    len: bytes(blocks),
+                },
+                changes: None,
+                payload_len: bytes(blocks),
+                ..step
+            },
+            Phase::Write => Step {
+                cdb: Cdb::write_16(lba, blocks, fua),
+                transfer: to_target(bytes(span.start), bytes(blocks)),
+                payload_len: bytes(blocks),
+                ..step
+            },
+            Phase::WriteZeros => Step {
+                cdb: Cdb::write_16(lba, blocks, fua),
+                transfer: to_target(0, bytes(blocks)),
+                fill: Fill::Zeros(bytes(blocks)),
+                payload_len: bytes(blocks),
+                ..step
+            },
             Phase::WriteSame => {
-                let (limit, unmaps) = match abilities.zeroing {
-                    Zeroing::WriteSame { blocks_max, unmaps } => (blocks_max, unmaps),
-                    // Refused to another request meanwhile: this one finds out by itself.
-                    Zeroing::PlainWrites => (1, false),
-                };
                 let may_unmap = request.operation == Operation::WriteZeroes { may_unmap: true };
-                let unmap = may_unmap && unmaps;
-                let blocks = span(limit);
+                let able = matches!(abilities.zeroing, Zeroing::WriteSame { unmaps: true, .. });
+                let unmap = may_unmap && able;
                 Step {
                     cdb: Cdb::write_same_16(lba, blocks, WriteSame { unmap, ndob: false }),
                     transfer: to_target(0, abilities.block_len),
-                    changes: changes(blocks),
                     fill: Fill::Zeros(abilities.block_len),
                     payload_len: abilities.block_len,
                     timeout: LONG_COMMAND_TIMEOUT,
-                    blocks,
                     unmaps: unmap,
+                    ..step
                 }
             }
-            Phase::Unmap => {
-                let limit = abilities.unmap.map_or(left, |limits| limits.max_blocks);
-                let blocks = span(limit);
-                Step {
-                    cdb: Cdb::unmap(UNMAP_LIST_LEN as u16),
-                    transfer: to_target(0, UNMAP_LIST_LEN),
-                    changes: changes(blocks),
-                    fill: Fill::UnmapList(Extent { lba, blocks }),
-                    payload_len: 0,
-                    timeout: LONG_COMMAND_TIMEOUT,
-                    blocks,
-                    unmaps: false,
-                }
-            }
+            Phase::Unmap => Step {
+                cdb: Cdb::unmap(UNMAP_LIST_LEN as u16),
+                transfer: to_target(0, UNMAP_LIST_LEN),
+                fill: Fill::UnmapList(Extent { lba, blocks }),
+                timeout: LONG_COMMAND_TIMEOUT,
+                ..step
+            },
             Phase::Synchronize => Step {
-                cdb: Cdb::synchronize_cache_16(0, 0),
-                transfer: Transfer::None,
                 changes: None,
-                fill: Fill::None,
-                payload_len: 0,
-                timeout: COMMAND_TIMEOUT,
-                blocks: 0,
-                unmaps: false,
+                ..step
             },
         }
     }
@@ -305,15 +357,8 @@ impl Plan {
         self.phase == Phase::WriteZeros
     }
 
-    /// The plan after `step` succeeded; `None` when the request is done.
-    pub fn advance(self, step: &Step, request: &Request, abilities: &Abilities) -> Option<Plan> {
-        if self.phase == Phase::Synchronize {
-            return None;
-        }
-        let done = self.done + step.blocks;
-        if done < request.blocks {
-            return Some(Plan { done, ..self });
-        }
+    /// The plan of what follows when everything of this one is done; `None` when the request is done.
+    pub fn then(self, request: &Request, abilities: &Abilities) -> Option<Plan> {
         let force = request.fua || abilities.force_writes;
         let cached = abilities.write_cache || abilities.force_writes;
         let must_synchronize = match self.phase {
@@ -324,7 +369,7 @@ impl Plan {
         };
         must_synchronize.then_some(Plan {
             phase: Phase::Synchronize,
-            done,
+            next: 0,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The questions that tell who a LUN is and what it can do, one command at a time (SPC-5, SBC-4).
 //!
 //! The same machine runs in the probing login and in the verification of every path. It begins with [`Drain`],
-//! so that a session which finished its probe has also proven its predecessor dead.
+//! so that a session which finished its probe has also proven its predecessor dead. INQUIRY comes in the middle of that:
+//! it tells whether the target may be sent an ORDERED command.
 
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::scsi::{
@@ -11,8 +12,9 @@ use iscsi_client::scsi::{
 use iscsi_client::session::{Command, Completion, Handle, Transfer};
 use iscsi_client::wire::{Lun, TaskAttribute};
 
-use crate::drain::{Drain, Drained};
-use crate::identity::{Description, Identity, ProbeFailure, UnmapLimits};
+use crate::drain::{Drain, Drained, LastWord};
+use crate::identity::{Description, Identity, ProbeFailure, TaskSet, UnmapLimits};
+use crate::ladder::TargetKind;
 
 /// Most bytes asked for in one answer; the buffer holds them.
 const ANSWER_LEN: u16 = 1024;
@@ -30,10 +32,11 @@ enum Question {
     Provisioning,
     Capacity,
     Mode,
+    Control,
 }
 
 impl Question {
-    const ALL: [Question; 9] = [
+    const ALL: [Question; 10] = [
         Question::Inquiry,
         Question::Pages,
         Question::Serial,
@@ -43,6 +46,7 @@ impl Question {
         Question::Provisioning,
         Question::Capacity,
         Question::Mode,
+        Question::Control,
     ];
 
     /// The VPD page it asks for, which is only asked for if the LUN lists it.
@@ -53,7 +57,11 @@ impl Question {
             Question::Limits => Some(vpd_page::BLOCK_LIMITS),
             Question::Characteristics => Some(vpd_page::BLOCK_DEVICE_CHARACTERISTICS),
             Question::Provisioning => Some(vpd_page::LOGICAL_BLOCK_PROVISIONING),
-            Question::Inquiry | Question::Pages | Question::Capacity | Question::Mode => None,
+            Question::Inquiry
+            | Question::Pages
+            | Question::Capacity
+            | Question::Mode
+            | Question::Control => None,
         }
     }
 
@@ -65,6 +73,7 @@ impl Question {
             Question::Pages => (Cdb::inquiry_vpd(vpd_page::SUPPORTED_PAGES, 255), 255),
             Question::Capacity => (Cdb::read_capacity_16(32), 32),
             Question::Mode => (Cdb::mode_sense_10(mode_page::CACHING, 192), 192),
+            Question::Control => (Cdb::mode_sense_10(mode_page::CONTROL, 192), 192),
             _ => {
                 let page = self.page().expect("all others are VPD pages");
                 (Cdb::inquiry_vpd(page, len), u32::from(len))
@@ -83,6 +92,7 @@ impl Question {
             Question::Provisioning => "INQUIRY page B2h",
             Question::Capacity => "READ CAPACITY(16)",
             Question::Mode => "MODE SENSE(10)",
+            Question::Control => "MODE SENSE(10) page 0Ah",
         }
     }
 }
@@ -101,6 +111,7 @@ struct Answers {
     capacity: Option<Capacity>,
     /// FUA honoured, write protected, write cache on.
     mode: Option<(bool, bool, bool)>,
+    task_set: TaskSet,
 }
 
 #[derive(Clone, Debug)]
@@ -127,7 +138,7 @@ impl Probe {
         Probe {
             lun,
             buffer,
-            stage: Stage::Draining(Drain::new(lun)),
+            stage: Stage::Draining(Drain::new(lun, LastWord::Omitted)),
             drained: false,
             answers: Answers::default(),
             patience: PATIENCE,
@@ -167,9 +178,12 @@ impl Probe {
                 drain.completed(completion);
                 match drain.result() {
                     None => {}
+                    Some(Drained::Ready) if self.answers.inquiry.is_none() => {
+                        self.ask(Some(Question::Inquiry));
+                    }
                     Some(Drained::Ready) => {
                         self.drained = true;
-                        self.ask(Some(Question::Inquiry));
+                        self.ask(self.after(Question::Inquiry));
                     }
                     Some(Drained::LunGone) => self.end(Err(ProbeFailure::NoSuchLun)),
                     Some(Drained::PortInactive) => self.end(Err(ProbeFailure::PortInactive)),
@@ -181,7 +195,7 @@ impl Probe {
         }
     }
 
-    /// Whether the unit attentions are eaten and the ordered command is answered.
+    /// Whether the unit attentions are eaten and the ordered command, where there is one, is answered.
     pub fn is_drained(&self) -> bool {
         self.drained
     }
@@ -205,6 +219,19 @@ impl Probe {
         };
     }
 
+    /// INQUIRY is answered: the last word of the drain, if this target may hear it.
+    fn known(&mut self) {
+        let inquiry = self.answers.inquiry.as_ref();
+        let vendor = inquiry.map_or(String::new(), Inquiry::vendor_text);
+        match TargetKind::of_vendor(&vendor).last_word() {
+            LastWord::Ordered => self.stage = Stage::Draining(Drain::ordered(self.lun)),
+            LastWord::Omitted => {
+                self.drained = true;
+                self.ask(self.after(Question::Inquiry));
+            }
+        }
+    }
+
     fn answered(&mut self, question: Question, completion: &Completion, memory: &dyn Memory) {
         let (_, len) = question.cdb();
         let verdict = judge(
@@ -218,6 +245,7 @@ impl Probe {
             Verdict::Success => {
                 let data = memory.read(self.buffer, 0, completion.received.min(len));
                 match self.note(question, data) {
+                    Ok(()) if question == Question::Inquiry => self.known(),
                     Ok(()) => self.ask(self.after(question)),
                     Err(failure) => self.end(Err(failure)),
                 }
@@ -238,9 +266,12 @@ impl Probe {
             Verdict::BecomingReady | Verdict::NotReady | Verdict::Busy | Verdict::TaskSetFull => {
                 self.end(Err(ProbeFailure::NotReady));
             }
-            // No VPD at all, or no caching page: answered by silence.
+            // No VPD at all, or no such mode page: answered by silence.
             Verdict::NotSupported | Verdict::Refused
-                if matches!(question, Question::Pages | Question::Mode) =>
+                if matches!(
+                    question,
+                    Question::Pages | Question::Mode | Question::Control
+                ) =>
             {
                 self.ask(self.after(question));
             }
@@ -292,6 +323,13 @@ impl Probe {
                     let cache = mode.caching().is_none_or(|caching| caching.write_cache);
                     answers.mode = Some((mode.fua, mode.write_protected, cache));
                 }
+            }
+            Question::Control => {
+                let control = ModeData::parse(data).ok().and_then(|mode| mode.control());
+                answers.task_set = match control.map(|control| control.task_set_type) {
+                    None | Some(0) => TaskSet::Shared,
+                    Some(_) => TaskSet::PerNexus,
+                };
             }
         }
         Ok(())
@@ -361,6 +399,7 @@ impl Probe {
             write_same_unmaps: capacity.provisioned
                 && provisioning.write_same_16_unmaps
                 && (provisioning.reads_zeros || capacity.reads_zeros),
+            task_set: answers.task_set,
             target_port_group: answers.target_port_group,
             alua: inquiry.tpgs != Tpgs::None,
         })

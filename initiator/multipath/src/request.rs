@@ -1,25 +1,30 @@
-//! Requests by tag: a fixed table, each slot in exactly one state, each request answered exactly once.
+//! Requests by tag: a fixed table, each request answered exactly once, and the two lists of what waits for a path.
 //!
 //! ```text
-//!             +--------------- retry, next step ---------------+
-//!             v                                                |
-//!   Free -> Waiting ---> Running --- ABORT TASK ---> Aborting -+
-//!    ^         |            |                            |
-//!    |         | no path    | answered                   | session lost
-//!    |         v            v                            v
-//!    +---- answered <--- HeldByFence (retry done, an older copy not proven dead yet)
+//!   Free --> Active --------------> HeldByFence --> answered
+//!              |  every part done,    (retry done, an older copy not proven dead yet)
+//!              |  no task left              ^
+//!              +----------------------------+--> answered
 //! ```
 //!
-//! Late binding: requests wait in one list in order of arrival, not on a path. A request that comes back from a
-//! lost path goes to its old place in that list.
+//! An active request is a plan and up to [`PARTS_MAX`] *parts*: a part is a span of it that has been handed out and is
+//! not done. Late binding: what waits, waits in a list in order of arrival, not on a path. A part that comes back from
+//! a lost path makes its request go to its old place in that list. A request is answered only when no task of it can
+//! touch its buffer any more.
 
 use std::collections::VecDeque;
 
+use iscsi_client::memory::BufferId;
 use iscsi_client::time::Instant;
 
-use crate::contract::{IoError, PathId, Request, Tag};
+use crate::contract::{IoError, Operation, PathId, Request, Tag};
 use crate::fence::Serial;
-use crate::operation::{Plan, Step};
+use crate::operation::{Plan, Span};
+use crate::policy::{Class, Direction, PerDirection};
+use crate::task::TaskId;
+
+/// Parts of one request at a time. The longest request (512 KiB) in the shortest chunks (64 KiB) has as many.
+pub const PARTS_MAX: usize = 8;
 
 /// What a request may still cost before it fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,89 +38,207 @@ pub struct Budget {
 impl Budget {
     const FULL: Budget = Budget {
         elsewhere: 1,
-        again: 16,
+        again: 2 * PARTS_MAX as u8,
     };
 }
 
-/// Where a request is.
+/// A second copy of a read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// The tag is the block layer's.
-    Free,
+pub enum Hedge {
+    /// There was none.
+    None,
+    /// It runs.
+    Running(TaskId),
+    /// It came to nothing, and is not tried again.
+    Spent,
+    /// It is complete, in the spare; the original may still touch the place where it belongs.
+    Landed(BufferId),
+}
+
+/// A span that was handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// None here.
+    Idle,
     /// In the list, for a path.
     Waiting {
+        /// What it covers.
+        span: Span,
         /// Not before then: the target asked for patience.
         not_before: Option<Instant>,
         /// Another path is better, if there is one: this one failed it.
         avoid: Option<PathId>,
     },
-    /// A command of it is on this path's session.
-    Running {
-        /// Which path.
-        path: PathId,
-        /// The command.
-        step: Step,
-        /// No answer until then: ABORT TASK.
-        deadline: Instant,
+    /// On one session, or on two.
+    Out {
+        /// What it covers.
+        span: Span,
+        /// The request's own task; gone when its session was lost while the hedge goes on.
+        original: Option<TaskId>,
+        /// The second copy.
+        hedge: Hedge,
     },
-    /// ABORT TASK was sent after its command.
-    Aborting {
-        /// Which path.
-        path: PathId,
-        /// The command.
-        step: Step,
-        /// No answer until then: the session is given up.
-        deadline: Instant,
-    },
+}
+
+/// Whether the request has its result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It is being worked on.
+    Active,
+    /// It failed; the answer waits for the tasks that are still out.
+    Failing(IoError),
     /// It has its result; the answer waits for a proof.
-    HeldByFence {
-        /// The answer.
-        result: Result<(), IoError>,
-    },
+    HeldByFence(Result<(), IoError>),
 }
 
 /// One tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// The request; meaningless while free.
+    /// The request.
     pub request: Request,
     /// Unique name and place in the order of arrival.
     pub serial: Serial,
     /// When it came.
     pub arrived: Instant,
-    /// How far it has come.
+    /// What has not been handed out yet.
     pub plan: Plan,
     /// What it may still cost.
     pub budget: Budget,
-    /// Told apart from older commands of the same tag by this number.
-    pub generation: u16,
-    state: State,
+    /// Which list it waits in.
+    pub class: Class,
+    /// What has been handed out.
+    pub parts: [Part; PARTS_MAX],
+    /// Whether it has its result.
+    pub state: State,
+    listed: bool,
+    /// Blocks that wait for a path and cross the wire, as counted in the backlog.
+    backlog: u32,
+}
+
+/// What a request in the list offers to a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// This part again.
+    Again {
+        /// Which.
+        part: u8,
+        /// What it covers.
+        span: Span,
+        /// Another path is better.
+        avoid: Option<PathId>,
+    },
+    /// Something of the plan, as this part.
+    Fresh {
+        /// A free place for it.
+        part: u8,
+    },
+}
+
+impl Slot {
+    /// Whether a task of it is on a session.
+    pub fn is_out(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Out { .. }))
+    }
+
+    /// Whether everything of the present plan is done.
+    pub fn is_through(&self) -> bool {
+        !self.plan.has_more(&self.request)
+            && self.parts.iter().all(|part| matches!(part, Part::Idle))
+    }
+
+    fn free_part(&self) -> Option<u8> {
+        let place = self
+            .parts
+            .iter()
+            .position(|part| matches!(part, Part::Idle))?;
+        // Commands without data of their own follow one another: they share the start of the buffer.
+        let alone = self.parts.iter().all(|part| matches!(part, Part::Idle));
+        (alone || self.plan.is_parallel()).then_some(place as u8)
+    }
+
+    /// Whether something of it waits for a path.
+    pub fn has_work(&self) -> bool {
+        let waits = |part: &Part| matches!(part, Part::Waiting { .. });
+        matches!(self.state, State::Active)
+            && (self.parts.iter().any(waits)
+                || (self.plan.has_more(&self.request) && self.free_part().is_some()))
+    }
+
+    /// The first piece of it that may go to a path now.
+    pub fn work(&self, now: Instant) -> Option<Work> {
+        let again = self.parts.iter().zip(0..).find_map(|(part, index)| {
+            let Part::Waiting {
+                span,
+                not_before,
+                avoid,
+            } = *part
+            else {
+                return None;
+            };
+            not_before
+                .is_none_or(|at| now >= at)
+                .then_some(Work::Again {
+                    part: index,
+                    span,
+                    avoid,
+                })
+        });
+        let fresh = || {
+            let part = self
+                .plan
+                .has_more(&self.request)
+                .then(|| self.free_part())??;
+            Some(Work::Fresh { part })
+        };
+        again.or_else(fresh)
+    }
+
+    fn blocks_waiting(&self) -> u32 {
+        if self.state != State::Active {
+            return 0;
+        }
+        let moves = self.plan.is_parallel();
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Waiting { span, .. } if moves => span.blocks,
+            _ => 0,
+        });
+        parts.sum::<u32>() + self.plan.blocks_to_move(&self.request)
+    }
 }
 
 /// All tags.
 #[derive(Debug)]
 pub struct Table {
     slots: Vec<Option<Slot>>,
-    waiting: VecDeque<Tag>,
+    /// By class, in order of arrival: requests with work for a path.
+    lists: [VecDeque<Tag>; 2],
     next_serial: u64,
-    generation: u16,
     in_flight: u32,
     held: u32,
-    /// No request needs attention by itself before.
-    deadline: Instant,
+    /// Blocks that wait for a path, by class and direction.
+    backlog: [PerDirection<u64>; 2],
+}
+
+fn index(class: Class) -> usize {
+    match class {
+        Class::Small => 0,
+        Class::Bulk => 1,
+    }
 }
 
 impl Table {
     /// A table for the tags 0..`depth`.
     pub fn new(depth: u16) -> Table {
+        let list = || VecDeque::with_capacity(usize::from(depth));
         Table {
             slots: vec![None; usize::from(depth)],
-            waiting: VecDeque::with_capacity(usize::from(depth)),
+            lists: [list(), list()],
             next_serial: 0,
-            generation: 0,
             in_flight: 0,
             held: 0,
-            deadline: NEVER,
+            backlog: [PerDirection::default(); 2],
         }
     }
 
@@ -123,7 +246,7 @@ impl Table {
     ///
     /// # Panics
     /// If the tag is beyond the depth or not answered yet: the runtime broke its contract.
-    pub fn admit(&mut self, now: Instant, request: Request, plan: Plan) {
+    pub fn admit(&mut self, now: Instant, request: Request, plan: Plan, class: Class) {
         let slot = &mut self.slots[usize::from(request.tag.0)];
         assert!(
             slot.is_none(),
@@ -136,15 +259,15 @@ impl Table {
             arrived: now,
             plan,
             budget: Budget::FULL,
-            generation: 0,
-            state: State::Waiting {
-                not_before: None,
-                avoid: None,
-            },
+            class,
+            parts: [Part::Idle; PARTS_MAX],
+            state: State::Active,
+            listed: false,
+            backlog: 0,
         });
         self.next_serial += 1;
         self.in_flight += 1;
-        self.waiting.push_back(request.tag);
+        self.relist(request.tag);
     }
 
     /// Whether the tag is the block layer's.
@@ -162,29 +285,30 @@ impl Table {
             .expect("a request under this tag")
     }
 
-    /// As [`Table::slot`].
+    /// As [`Table::slot`]. Who changes its parts, plan or state calls [`Table::relist`].
     pub fn slot_mut(&mut self, tag: Tag) -> &mut Slot {
         self.slots[usize::from(tag.0)]
             .as_mut()
             .expect("a request under this tag")
     }
 
-    /// Where the request is.
-    pub fn state(&self, tag: Tag) -> State {
-        match &self.slots[usize::from(tag.0)] {
-            Some(slot) => slot.state,
-            None => State::Free,
-        }
+    /// Tag at this place of a class's list, in order of arrival.
+    pub fn listed(&self, class: Class, place: usize) -> Option<Tag> {
+        self.lists[index(class)].get(place).copied()
     }
 
-    /// Tag at this place of the list, in order of arrival.
-    pub fn waiting_at(&self, place: usize) -> Option<Tag> {
-        self.waiting.get(place).copied()
-    }
-
-    /// Number of requests in the list.
+    /// Requests with something that waits for a path.
     pub fn waiting(&self) -> u32 {
-        self.waiting.len() as u32
+        self.lists.iter().map(|list| list.len() as u32).sum()
+    }
+
+    /// Blocks that wait to go this way and not after a request of this class: those of both for bulk.
+    pub fn backlog(&self, class: Class, direction: Direction) -> u64 {
+        let of = |class| *self.backlog[index(class)].of(direction);
+        match class {
+            Class::Small => of(Class::Small),
+            Class::Bulk => of(Class::Small) + of(Class::Bulk),
+        }
     }
 
     /// Requests accepted and not answered.
@@ -204,131 +328,76 @@ impl Table {
             .filter(|&tag| !self.is_free(tag))
     }
 
-    /// The request at this place of the list leaves on a path. Returns the generation of its command.
-    pub fn run(&mut self, place: usize, path: PathId, step: Step, now: Instant) -> u16 {
-        let tag = self.waiting.remove(place).expect("a place in the list");
-        // 15 bits: the handle's top bit tells the volume's own commands apart.
-        self.generation = (self.generation + 1) & 0x7fff;
-        let generation = self.generation;
+    /// Its parts, plan or state have changed: it is in its list if, and only if, it has work for a path.
+    pub fn relist(&mut self, tag: Tag) {
         let slot = self.slot_mut(tag);
-        assert!(matches!(slot.state, State::Waiting { .. }));
-        slot.generation = generation;
-        slot.state = State::Running {
-            path,
-            step,
-            deadline: now + step.timeout,
+        let (listed, serial, class) = (slot.listed, slot.serial, slot.class);
+        let (counted, backlog) = (slot.backlog, slot.blocks_waiting());
+        let has_work = slot.has_work();
+        slot.listed = has_work;
+        slot.backlog = backlog;
+        let direction = match slot.request.operation {
+            Operation::Write => Direction::Write,
+            _ => Direction::Read,
         };
-        self.due(now + step.timeout);
-        generation
-    }
-
-    /// ABORT TASK was sent for its command.
-    pub fn abort(&mut self, tag: Tag, deadline: Instant) {
-        let slot = self.slot_mut(tag);
-        let State::Running { path, step, .. } = slot.state else {
-            panic!("only a running command is aborted");
-        };
-        slot.state = State::Aborting {
-            path,
-            step,
-            deadline,
-        };
-        self.due(deadline);
-    }
-
-    /// Its command ended; it goes to its place in the list.
-    pub fn wait(&mut self, tag: Tag, not_before: Option<Instant>, avoid: Option<PathId>) {
-        let slot = self.slot_mut(tag);
-        assert!(matches!(
-            slot.state,
-            State::Running { .. } | State::Aborting { .. }
-        ));
-        slot.state = State::Waiting { not_before, avoid };
-        let serial = slot.serial;
-        let place = self
-            .waiting
-            .partition_point(|&other| self.slot(other).serial < serial);
-        self.waiting.insert(place, tag);
-        if let Some(at) = not_before {
-            self.due(at);
+        let total = self.backlog[index(class)].of_mut(direction);
+        *total = *total + u64::from(backlog) - u64::from(counted);
+        let list = &self.lists[index(class)];
+        match (listed, has_work) {
+            (false, true) => {
+                let place = list.partition_point(|&other| self.slot(other).serial < serial);
+                self.lists[index(class)].insert(place, tag);
+            }
+            (true, false) => {
+                let place = list.partition_point(|&other| self.slot(other).serial < serial);
+                let removed = self.lists[index(class)].remove(place);
+                assert_eq!(removed, Some(tag), "the list is in order of arrival");
+            }
+            (true, true) | (false, false) => {}
         }
     }
 
-    /// It has its result; the answer waits.
+    /// It has its result; the answer waits for a fence.
     pub fn hold(&mut self, tag: Tag, result: Result<(), IoError>) {
-        self.unlist(tag);
         let slot = self.slot_mut(tag);
         assert!(
-            !matches!(slot.state, State::HeldByFence { .. }),
+            !matches!(slot.state, State::HeldByFence(_)),
             "a result came twice"
         );
-        slot.state = State::HeldByFence { result };
+        assert!(!slot.is_out(), "a result while a task is out");
+        slot.state = State::HeldByFence(result);
+        slot.parts = [Part::Idle; PARTS_MAX];
         self.held += 1;
+        self.relist(tag);
     }
 
     /// It is answered now: the tag is free. Each request gets here once.
+    ///
+    /// # Panics
+    /// If a task of it is still on a session.
     pub fn answer(&mut self, tag: Tag) {
-        self.unlist(tag);
-        let slot = self.slots[usize::from(tag.0)].take();
-        let slot = slot.expect("an answer for a request that has none yet");
-        if matches!(slot.state, State::HeldByFence { .. }) {
+        let slot = self.slot_mut(tag);
+        assert!(!slot.is_out(), "an answer while a task is out");
+        if matches!(slot.state, State::HeldByFence(_)) {
             self.held -= 1;
+        } else {
+            // Whatever of it waits is not sent any more.
+            slot.state = State::HeldByFence(Ok(()));
+            self.relist(tag);
         }
+        self.slots[usize::from(tag.0)] = None;
         self.in_flight -= 1;
-        if self.in_flight == 0 {
-            self.deadline = NEVER;
-        }
     }
 
-    fn unlist(&mut self, tag: Tag) {
-        if matches!(self.state(tag), State::Waiting { .. }) {
-            let place = self.waiting.iter().position(|&other| other == tag);
-            self.waiting
-                .remove(place.expect("what waits is in the list"));
-        }
-    }
-
-    /// It waits already, and rather for another path than this.
-    pub fn avoid(&mut self, tag: Tag, path: PathId) {
-        if let State::Waiting { avoid, .. } = &mut self.slot_mut(tag).state {
-            *avoid = Some(path);
-        }
-    }
-
-    /// Its session is being closed: only the loss ends this.
-    pub fn await_loss(&mut self, tag: Tag) {
-        if let State::Aborting { deadline, .. } = &mut self.slot_mut(tag).state {
-            *deadline = NEVER;
-        }
-    }
-
-    /// When a request may need attention by itself: end of patience, or no answer. Never too late, perhaps too
-    /// early: [`Table::refresh_deadline`] looks again.
-    pub fn deadline(&self) -> Option<Instant> {
-        (self.deadline < NEVER).then_some(self.deadline)
-    }
-
-    /// Finds the deadline anew among all requests.
-    pub fn refresh_deadline(&mut self, now: Instant) {
-        self.deadline = self
-            .slots
-            .iter()
-            .flatten()
-            .filter_map(|slot| match slot.state {
+    /// When something that waits may go, that may not go now.
+    pub fn next_patience(&self, now: Instant) -> Option<Instant> {
+        let parts = self.slots.iter().flatten().flat_map(|slot| &slot.parts);
+        parts
+            .filter_map(|part| match part {
                 // Patience that is over needs a path now, not a timer.
-                State::Waiting { not_before, .. } => not_before.filter(|&at| at > now),
-                State::Running { deadline, .. } | State::Aborting { deadline, .. } => {
-                    Some(deadline)
-                }
-                State::Free | State::HeldByFence { .. } => None,
+                Part::Waiting { not_before, .. } => not_before.filter(|&at| at > now),
+                Part::Out { .. } | Part::Idle => None,
             })
             .min()
-            .unwrap_or(NEVER);
-    }
-
-    fn due(&mut self, at: Instant) {
-        self.deadline = self.deadline.min(at);
     }
 }
-
-const NEVER: Instant = Instant::from_nanos(u64::MAX);

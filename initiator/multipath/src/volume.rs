@@ -2,7 +2,8 @@
 //!
 //! The contract with the runtime, in the order of one turn:
 //! 1. events: [`Volume::submit`], [`Volume::connected`], [`Volume::receive`], [`Volume::received_in_place`],
-//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::handle_timeout`];
+//!    [`Volume::lost`], orders ([`Volume::add_path`], …), then [`Volume::tcp_progress`] of each link of which
+//!    [`Volume::wants_progress`], then [`Volume::handle_timeout`];
 //! 2. drain [`Volume::poll_output`];
 //! 3. for each link with no send in flight, [`Volume::poll_transmit`];
 //! 4. arm a receive on each link for [`Volume::want`];
@@ -13,17 +14,25 @@
 //!
 //! After [`Output::Close`], and whenever a connection fails by itself, the runtime reports [`Volume::lost`]
 //! only when no send or receive of that link can touch any buffer any more. Only then are the link's commands
-//! moved or answered. A target may answer a write before it has taken all its data: the runtime holds back an
+//! moved or answered. Unless the close was ordered as orderly, the runtime has reset the socket by then (linger 0):
+//! the kernel sends nothing of it any more, which is where the timed hold begins. A target may answer a write before it has taken all its data: the runtime holds back an
 //! [`Output::Complete`] while a send in flight names the tag's buffer.
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
-//! answer to what follows), `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` (who proves a dead session dead),
+//! answer to what follows), `outcome`, `overdue` and `hedging` (what becomes of a command), `detection` (who is silent),
+//! `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` and `hold` (what proves a dead session dead),
 //! `ending` (shut down), `picture` (status).
 
 mod answers;
+mod candidates;
+mod detection;
 mod dispatch;
 mod ending;
 mod fencing;
+mod hedging;
+mod hold;
+mod outcome;
+mod overdue;
 mod paths;
 mod picture;
 mod verify;
@@ -40,9 +49,9 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, IoError, LINKS_MAX, LinkId, NoPathRetry, Operation, Output, PATHS_MAX, PathConfig,
-    PathId, PathState, PathStatus, PolicyKind, Request, Tag, UnresolvedWrite, VolumeConfig,
-    VolumeStatus,
+    CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, PolicyKind,
+    Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
 
@@ -53,13 +62,19 @@ use crate::note::Notes;
 use crate::operation::{Abilities, Plan};
 use crate::path::backoff::Jitter;
 use crate::path::{Path, Phase};
-use crate::policy::PolicyState;
+use crate::policy::hedge::Hedging;
+use crate::policy::turns::Turns;
+use crate::policy::{Class, PolicyState};
 use crate::request::Table;
+use crate::task::Tasks;
 use ending::Life;
 use fencing::Fence;
+use hedging::Spares;
 
 /// Unresolved writes kept for requests that were failed. When so many are open, more are held, not failed.
 const OWNERLESS_MAX: usize = 1024;
+/// Tasks of the table per tag: room for chunks, second copies and what is left of overtaken ones.
+const TASKS_PER_TAG: u16 = 4;
 /// Commands of the volume's own that a session has room for beside the requests.
 const OWN_TASKS: u16 = 4;
 
@@ -72,6 +87,14 @@ pub struct Volume {
     /// By path: the proof that its dead session is dead, made through another portal.
     fences: Vec<Fence>,
     table: Table,
+    tasks: Tasks,
+    /// When requests and tasks want to be looked at: never too late, perhaps too early.
+    requests_due: Option<Instant>,
+    turns: Turns,
+    /// Since then more than one request waits for a path, without a pause.
+    pressed_since: Option<Instant>,
+    hedging: Hedging,
+    spares: Spares,
     ledger: Ledger,
     policy: PolicyState,
     no_path: NoPath,
@@ -83,6 +106,7 @@ pub struct Volume {
     /// Capacity as last reported.
     reported_blocks: u64,
     deferred_errors: u64,
+    fence_times: FenceTimes,
     /// An acknowledged write was lost and no flush has said so yet.
     flush_fails: bool,
     life: Life,
@@ -121,6 +145,12 @@ impl Volume {
             paths: Vec::with_capacity(PATHS_MAX),
             fences: Vec::with_capacity(PATHS_MAX),
             table: Table::new(config.depth),
+            tasks: Tasks::new(config.depth.saturating_mul(TASKS_PER_TAG)),
+            requests_due: None,
+            turns: Turns::default(),
+            pressed_since: None,
+            hedging: Hedging::default(),
+            spares: Spares::new(config.spares),
             ledger: Ledger::new(usize::from(config.depth) * 2, OWNERLESS_MAX),
             policy: PolicyState::default(),
             no_path: NoPath::new(now, config.no_path_retry),
@@ -131,6 +161,7 @@ impl Volume {
             own_commands: 0,
             reported_blocks: config.description.identity.blocks,
             deferred_errors: 0,
+            fence_times: FenceTimes::default(),
             flush_fails: false,
             life: Life::Running,
             config,
@@ -154,7 +185,7 @@ impl Volume {
         );
         let id = PathId(self.paths.len() as u8);
         self.paths.push(Path::new(now, path, self.config.depth));
-        self.fences.push(Fence::new(now));
+        self.fences.push(Fence::new(now, id));
         self.connect(now, id);
         self.settle(now);
         Some(id)
@@ -182,6 +213,12 @@ impl Volume {
     /// Changes the policy for commands from now on.
     pub fn set_policy(&mut self, policy: PolicyKind) {
         self.config.policy = policy;
+    }
+
+    /// Whether LOGICAL UNIT RESET may be a part of a fence from now on. It aborts the commands of every host.
+    pub fn set_lun_reset(&mut self, now: Instant, allowed: bool) {
+        self.config.allow_lun_reset = allowed;
+        self.settle(now);
     }
 
     /// Forgets backoffs and refusals: every path that is down is tried now.
@@ -234,7 +271,9 @@ impl Volume {
         }
         match plan {
             Ok(Some(plan)) => {
-                self.table.admit(now, request, plan);
+                let len = u64::from(request.blocks) * u64::from(self.block_len());
+                let class = Class::of(u32::try_from(len).unwrap_or(u32::MAX));
+                self.table.admit(now, request, plan, class);
                 self.settle(now);
             }
             Ok(None) => self.complete(request.tag, Ok(())),
@@ -253,6 +292,7 @@ impl Volume {
 
     /// Bytes of the stream.
     pub fn receive(&mut self, now: Instant, link: LinkId, bytes: &[u8], memory: &mut dyn Memory) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.receive(now, bytes, memory);
             self.take_events(now, link, Some(memory));
@@ -268,6 +308,7 @@ impl Volume {
         len: u32,
         memory: &mut dyn Memory,
     ) {
+        self.heard(now, link);
         if let Some(session) = self.session_mut(link) {
             session.received_in_place(now, len, memory);
             self.take_events(now, link, Some(memory));
@@ -275,17 +316,26 @@ impl Volume {
         }
     }
 
-    /// The connection is gone and nothing of it can touch a buffer. `why` is a short reason for display.
-    pub fn lost(&mut self, now: Instant, link: LinkId, why: &str) {
+    /// No receive of this link is armed: [`Output::Rearm`] was carried out.
+    pub fn rearmed(&mut self, now: Instant, link: LinkId) {
+        if let Link::Data(path) = Link::of(link) {
+            self.publish_landed(path);
+        }
+        self.settle(now);
+    }
+
+    /// The connection is gone and nothing of it can touch a buffer. Hard evidence: nothing waits for more.
+    pub fn lost(&mut self, now: Instant, link: LinkId, why: Lost) {
         match Link::of(link) {
             Link::Data(path) => self.path_lost(now, path, why),
-            Link::Fence(path) => self.fence_lost(now, path, why),
+            Link::Fence(path) => self.fence_lost(now, path, &why.to_string()),
         }
         self.settle(now);
     }
 
     /// Fires timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.detect(now);
         for id in self.path_ids() {
             for link in [Link::Data(id).id(), Link::Fence(id).id()] {
                 if let Some(session) = self.session_mut(link)
@@ -297,6 +347,7 @@ impl Volume {
             }
             self.path_timeout(now, id);
             self.fence_timeout(now, id);
+            self.hold_timeout(now, id);
         }
         self.request_timeouts(now);
         self.settle(now);
@@ -312,10 +363,13 @@ impl Volume {
             .filter_map(|session| session.as_ref().and_then(Session::poll_timeout));
         let paths = self.paths.iter().filter_map(Path::deadline);
         let fences = self.path_ids().filter_map(|id| self.fence_deadline(id));
+        let holds = self.path_ids().filter_map(|id| self.hold_deadline(id));
         sessions
             .chain(paths)
             .chain(fences)
-            .chain(self.table.deadline())
+            .chain(self.requests_due)
+            .chain(self.detection_deadline())
+            .chain(holds)
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
             .min()
@@ -370,13 +424,18 @@ impl Volume {
         for id in self.path_ids() {
             self.examine(now, id);
             self.drain_dead_session(now, id);
+            self.ask_last_word(now, id);
         }
         if !self.ledger.is_empty() {
             self.start_fences(now);
         }
         self.enforce_no_path(now);
         self.dispatch(now);
+        if self.table.in_flight() == 0 && self.tasks.is_empty() {
+            self.requests_due = None;
+        }
         self.go_on_ending(now);
+        self.observe_outstanding(now);
     }
 
     fn path_ids(&self) -> impl Iterator<Item = PathId> + use<> {
@@ -440,7 +499,12 @@ impl Volume {
         let after = path.state();
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
             path.tallies.losses += 1;
+            let others = self.paths.iter().any(Path::is_usable);
+            self.path_mut(id).blame_loss(now, others);
+        } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
+            path.load.returned(now);
         }
+        let path = self.path_mut(id);
         if before != after {
             path.since = now;
             if path.is_news(&after) {

@@ -70,7 +70,7 @@ fn run(plan: Plan) -> (World, Result<(), String>) {
 
 fn sound(seed: u64, trouble: Trouble) -> World {
     let plan = Plan::draw(seed, trouble, None);
-    let replay = Replay(seed, format!("{plan:#?}"));
+    let replay = Replay::of(seed, &format!("{plan:?}"));
     let (world, verdict) = run(plan);
     if let Err(what) = verdict {
         for line in &world.trace {

@@ -1,7 +1,7 @@
 //! What people see, word by word.
 
 use crate::config::{NoPath, Policy};
-use crate::report::DaemonReport;
+use crate::report::{DaemonReport, FencesReport, StandingWord};
 
 use super::*;
 
@@ -19,12 +19,25 @@ fn path(portal: &str, interface: &str, state: PathWord) -> PathReport {
         retry_ms: None,
         round_trip_ns: Some(234_567),
         session: None,
+        standing: StandingWord::Full,
+        penalty: 0,
+        marginal_seconds: None,
+        probation: false,
+        read_bytes_per_second: 0,
+        write_bytes_per_second: 0,
+        read_window_bytes: 0,
+        write_window_bytes: 0,
+        latency_ns: 0,
+        stall_penalty_ns: 0,
         in_flight: 0,
         completed: 0,
         bytes_read: 0,
         bytes_written: 0,
         losses: 0,
-        fence: "session reinstatement, 3 ms".into(),
+        fence: "session reinstatement through the other".into(),
+        fence_kind: FenceWord::Reinstatement,
+        fence_hold_seconds: 310,
+        fences: FencesReport::default(),
     }
 }
 
@@ -43,11 +56,12 @@ fn two_paths() -> VolumeReport {
         lun: "0".into(),
         initiator_name: "iqn.2020-01.x:h".into(),
         health: Health::Up,
-        policy: Policy::RoundRobin,
+        policy: Policy::LateBinding,
         no_path_retry: NoPath::Queue,
         in_flight: 0,
         waiting: 0,
         held: 0,
+        fences: FencesReport::default(),
         unresolved: 0,
         deferred_errors: 0,
         no_path_seconds: None,
@@ -118,9 +132,60 @@ fn a_pulled_cable() {
         "/dev/ublkb0  36001405aabbccddeeff001122334455f  8.2 TiB  DEGRADED  1 of 2 paths\n\
          \x20 10.20.5.254  via eth1  up      3d   0.2 ms\n\
          \x20 10.20.6.254  via eth2  failed  12s  silent; retry in 3 s\n\
-         \x20 fence: session reinstatement, 3 ms\n\
-         \x20 policy round-robin, no path: queue; writes held: 0\n"
+         \x20 fence: session reinstatement through the other\n\
+         \x20 policy late-binding, no path: queue; writes held: 0\n"
     );
+}
+
+#[test]
+fn a_path_that_carries_io_says_how_fast_and_what_speaks_against_it() {
+    let mut volume = two_paths();
+    let [first, second] = &mut volume.paths[..] else {
+        unreachable!("two")
+    };
+    first.bytes_read = 1;
+    first.read_bytes_per_second = 118 << 20;
+    first.bytes_written = 1;
+    first.write_bytes_per_second = (9 << 20) + (1 << 19);
+    first.in_flight = 12;
+    second.standing = StandingWord::Marginal;
+    second.marginal_seconds = Some(21);
+    second.losses = 2;
+    second.penalty = 2000;
+    let text = status(&all(volume.clone()));
+    for line in [
+        "  10.20.5.254  via eth1  up  3d  0.2 ms  read 118 write 9.5 MiB/s, 12 in flight\n",
+        "  10.20.6.254  via eth2  up  3d  0.2 ms  MARGINAL for 21s, lost 2 times, penalty 2000\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    volume.paths[0].standing = StandingWord::Suspect;
+    volume.paths[1].standing = StandingWord::Full;
+    volume.paths[1].probation = true;
+    let text = status(&all(volume));
+    assert!(text.contains("ms  SUSPECT, read 118"), "{text}");
+    assert!(text.contains("ms  on probation, lost"), "{text}");
+}
+
+#[test]
+fn fences_that_differ_are_told_apart_and_timed() {
+    let mut volume = two_paths();
+    volume.paths[1].fence_kind = FenceWord::TimedHold;
+    volume.paths[1].fence = "by its own return, or a timed hold of 310 s".into();
+    volume.paths.push(path("10.20.7.254", "eth3", PathWord::Up));
+    volume.fences = FencesReport {
+        done: 2,
+        last_ms: Some(4),
+        longest_ms: Some(12),
+    };
+    let text = status(&all(volume));
+    for line in [
+        "  fence of 10.20.5.254, 10.20.7.254: session reinstatement through the other\n",
+        "  fence of 10.20.6.254: by its own return, or a timed hold of 310 s\n",
+        "  fenced 2 times: last in 4 ms, longest in 12 ms\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 #[test]

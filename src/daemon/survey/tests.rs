@@ -4,7 +4,7 @@ use std::io;
 
 use iscsi_client::login::LoginFailure;
 use iscsi_client::session::Closed;
-use multipath::Identity;
+use multipath::{Identity, TaskSet};
 
 use super::*;
 use crate::probe::Unit;
@@ -68,6 +68,7 @@ fn disk(wwid: &str) -> Description {
         unmap: None,
         max_write_same_blocks: None,
         write_same_unmaps: false,
+        task_set: TaskSet::Shared,
         target_port_group: None,
         alua: false,
     }

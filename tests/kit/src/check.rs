@@ -85,6 +85,8 @@ pub struct Judge {
     block_size: usize,
     /// Salt of the block contents.
     salt: u64,
+    /// Random bytes that blocks are filled from.
+    noise: Vec<u8>,
     tick: u64,
     next: u64,
     writes: BTreeMap<u64, Write>,
@@ -98,6 +100,10 @@ pub struct Judge {
 }
 
 const MAGIC: &[u8; 8] = b"kitblock";
+/// Magic, address and write.
+const HEAD_LEN: usize = 24;
+/// Places in the random page where a block's noise may begin.
+const NOISE_STARTS: u64 = 4096;
 
 impl Judge {
     /// A judge of a device of zeros with blocks of `block_size` bytes.
@@ -106,6 +112,7 @@ impl Judge {
         Judge {
             block_size: block_size as usize,
             salt,
+            noise: Prng::new(salt).bytes(block_size as usize + NOISE_STARTS as usize),
             tick: 0,
             next: 1,
             writes: BTreeMap::new(),
@@ -354,28 +361,36 @@ impl Judge {
 
     /// The content of a block: magic, address, write, and noise that follows from them.
     fn block(&self, lba: u64, write: u64) -> Vec<u8> {
-        let mut block = Vec::with_capacity(self.block_size);
-        block.extend(MAGIC);
-        block.extend(lba.to_be_bytes());
-        block.extend(write.to_be_bytes());
-        let mut noise = Prng::new(self.salt ^ lba.rotate_left(32) ^ write);
-        while block.len() < self.block_size {
-            let word = noise.next().to_be_bytes();
-            let left = self.block_size - block.len();
-            block.extend(&word[..left.min(8)]);
-        }
+        let mut block = vec![0; self.block_size];
+        let (head, noise) = block.split_at_mut(HEAD_LEN);
+        head[..8].copy_from_slice(MAGIC);
+        head[8..16].copy_from_slice(&lba.to_be_bytes());
+        head[16..].copy_from_slice(&write.to_be_bytes());
+        noise.copy_from_slice(self.noise(lba, write));
         block
+    }
+
+    /// A stretch of the random page: where it begins follows from address and write.
+    fn noise(&self, lba: u64, write: u64) -> &[u8] {
+        let start = Prng::new(self.salt ^ lba.rotate_left(32) ^ write).below(NOISE_STARTS);
+        &self.noise[start as usize..][..self.block_size - HEAD_LEN]
     }
 
     /// The write that a block names; `None` for zeros.
     fn name(&self, lba: u64, block: &[u8]) -> Result<Option<u64>, Breach> {
-        if block.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
         let word =
             |at: usize| u64::from_be_bytes(block[at..at + 8].try_into().expect("eight bytes"));
+        if block[..8] != MAGIC[..] {
+            let zeros = block.chunks(64).all(|part| *part == [0; 64][..part.len()]);
+            return if zeros {
+                Ok(None)
+            } else {
+                Err(Breach::Torn { lba })
+            };
+        }
         let write = word(16);
-        if block[..8] != MAGIC[..] || word(8) != lba || self.block(lba, write) != block {
+        let whole = block[HEAD_LEN..] == *self.noise(lba, write);
+        if word(8) != lba || !whole {
             return Err(Breach::Torn { lba });
         }
         let made = self

@@ -8,9 +8,11 @@
 //! - [`check`]: the judge of a block device
 //! - [`memory`]: payload buffers and the turn of a send
 //! - [`pair`]: one session against the target
+//! - [`conformance`]: bodies of tests for the simulated target and for real ones
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod conformance;
 pub mod disk;
 pub mod memory;
 pub mod net;

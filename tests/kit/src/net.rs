@@ -67,11 +67,30 @@ pub enum Arrival {
     Rst,
 }
 
+/// What the initiator's TCP knows about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Bytes that the target's TCP has acknowledged. It does so even if the target itself is stuck.
+    pub acked: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Pieces sent and not acknowledged.
+    pub unacked: u32,
+    /// Time since the last acknowledgement.
+    pub since_ack: Duration,
+    /// Time since bytes were last received.
+    pub since_data: Duration,
+    /// Time since bytes were last sent.
+    pub since_sent: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Half {
     queue: VecDeque<(Instant, Arrival)>,
     /// Nothing arrives before what was sent before it.
     last: Instant,
+    /// Bytes and pieces that arrived at an end that was held.
+    arrived: (u64, u32),
 }
 
 #[derive(Debug)]
@@ -83,6 +102,15 @@ struct Stream {
     initiator_open: bool,
     /// The target still holds its end.
     target_open: bool,
+    /// Pieces that the initiator sent.
+    sent: u32,
+    /// Of what arrived at the target, how much the initiator knows of, and since when.
+    acked: (u64, u32),
+    acked_at: Instant,
+    received_at: Instant,
+    sent_at: Instant,
+    /// Somebody in the middle forgot it: nothing of it arrives any more, and neither end is told.
+    forgotten: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +118,8 @@ struct LinkState {
     config: LinkConfig,
     to_target_cut: bool,
     to_initiator_cut: bool,
+    /// Nothing arrives before.
+    clogged_until: Instant,
     /// When each direction has sent what it was given.
     busy_until: [Instant; 2],
 }
@@ -110,6 +140,7 @@ impl Network {
             config: *config,
             to_target_cut: false,
             to_initiator_cut: false,
+            clogged_until: Instant::default(),
             busy_until: [Instant::default(); 2],
         });
         Network {
@@ -135,6 +166,20 @@ impl Network {
         self.streams.get(&conn).map(|stream| stream.link)
     }
 
+    /// What the initiator's TCP knows about a connection of which it holds its end. Acknowledgements take no time; they
+    /// are lost while the way back is cut, and known when the link heals.
+    pub fn progress(&self, now: Instant, conn: ConnId) -> Option<Progress> {
+        let stream = self.streams.get(&conn)?;
+        stream.initiator_open.then_some(Progress {
+            acked: stream.acked.0,
+            received: stream.to_initiator.arrived.0,
+            unacked: stream.sent - stream.acked.1,
+            since_ack: now.since(stream.acked_at),
+            since_data: now.since(stream.received_at),
+            since_sent: now.since(stream.sent_at),
+        })
+    }
+
     /// Starts a connection over `link` to a portal of the target.
     pub fn connect(&mut self, now: Instant, link: Link, portal: usize) -> ConnId {
         let conn = ConnId(self.next_conn);
@@ -145,6 +190,12 @@ impl Network {
             to_initiator: Half::default(),
             initiator_open: true,
             target_open: false,
+            sent: 0,
+            acked: (0, 0),
+            acked_at: now,
+            received_at: now,
+            sent_at: now,
+            forgotten: false,
         };
         self.streams.insert(conn, stream);
         self.push(now, conn, ToTarget, Arrival::Syn(portal));
@@ -181,6 +232,10 @@ impl Network {
                 _ => piece_max,
             };
             let (piece, rest) = bytes.split_at(bytes.len().min(len as usize));
+            if let (ToTarget, Some(stream)) = (direction, self.streams.get_mut(&conn)) {
+                stream.sent += 1;
+                stream.sent_at = now;
+            }
             self.push(now, conn, direction, Arrival::Bytes(piece.to_vec()));
             bytes = rest;
         }
@@ -233,6 +288,9 @@ impl Network {
         let Some(stream) = self.streams.get_mut(&conn) else {
             return;
         };
+        if stream.forgotten {
+            return;
+        }
         let link = &mut self.links[stream.link.0];
         let (low, high) = (link.config.latency_min, link.config.latency_max);
         let latency = self
@@ -245,8 +303,9 @@ impl Network {
             *busy = start + Duration::from_nanos(bytes.len() as u64 * 1_000_000_000 / bandwidth);
             due = due.max(*busy + Duration::from_nanos(latency));
         }
+        let clogged_until = link.clogged_until;
         let half = stream.half(direction);
-        half.last = half.last.max(due);
+        half.last = half.last.max(due).max(clogged_until);
         half.queue.push_back((half.last, arrival));
     }
 
@@ -287,6 +346,44 @@ impl Network {
                 }
                 half.last = half.last.max(now + latency);
             }
+            stream.acknowledge(now);
+        }
+    }
+
+    /// A queue on the way fills up: what is on the way and what is sent from now arrives after `until`, in order.
+    pub fn clog(&mut self, link: Link, until: Instant) {
+        let state = &mut self.links[link.0];
+        state.clogged_until = state.clogged_until.max(until);
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|stream| stream.link == link)
+        {
+            for half in [&mut stream.to_target, &mut stream.to_initiator] {
+                for (due, _) in &mut half.queue {
+                    *due = (*due).max(until);
+                }
+                half.last = half.last.max(until);
+            }
+        }
+    }
+
+    /// Ends the wait of [`Network::clog`] for what is sent from now.
+    pub fn unclog(&mut self, link: Link) {
+        self.links[link.0].clogged_until = Instant::default();
+    }
+
+    /// Somebody in the middle forgets every connection of a link: its ends hear no more of each other, in silence. New
+    /// connections are none of these.
+    pub fn forget_link(&mut self, link: Link) {
+        for stream in self
+            .streams
+            .values_mut()
+            .filter(|stream| stream.link == link)
+        {
+            stream.forgotten = true;
+            stream.to_target.queue.clear();
+            stream.to_initiator.queue.clear();
         }
     }
 
@@ -356,6 +453,16 @@ impl Network {
                 ToInitiator => ToTarget,
             };
             if held {
+                if let Arrival::Bytes(bytes) = &arrival {
+                    let arrived = &mut stream.half(direction).arrived;
+                    *arrived = (arrived.0 + bytes.len() as u64, arrived.1 + 1);
+                    let way_back = &self.links[stream.link.0];
+                    if direction == ToInitiator {
+                        stream.received_at = due;
+                    } else if !way_back.to_initiator_cut {
+                        stream.acknowledge(due);
+                    }
+                }
                 if is_end {
                     // The receiver of an end lets go as well: nobody here uses half-closed connections.
                     self.let_go(conn, back);
@@ -373,6 +480,14 @@ impl Network {
 }
 
 impl Stream {
+    /// The initiator hears of everything that arrived at the target.
+    fn acknowledge(&mut self, now: Instant) {
+        if self.acked != self.to_target.arrived {
+            self.acked = self.to_target.arrived;
+            self.acked_at = now;
+        }
+    }
+
     fn half(&mut self, direction: Direction) -> &mut Half {
         match direction {
             ToTarget => &mut self.to_target,
@@ -442,6 +557,40 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn what_arrives_is_acknowledged_unless_the_way_back_is_cut() {
+        let progress = |net: &Network, now: Instant| {
+            let known = net.progress(now, ConnId(1)).expect("a living end");
+            (known.acked, known.received, known.unacked)
+        };
+        let (mut net, conn) = connected();
+        net.send(at(2), conn, ToTarget, b"a");
+        assert_eq!(progress(&net, at(2)), (0, 0, 1), "under way");
+        arrived(&mut net, at(3));
+        assert_eq!(progress(&net, at(3)), (1, 0, 0));
+        let since_ack = net.progress(at(3), conn).map(|known| known.since_ack);
+        assert!(since_ack < Some(Duration::from_millis(1)));
+        // What the target still sends arrives; what it acknowledges does not, until the way back is there again.
+        net.cut(A, ToInitiator);
+        net.send(at(4), conn, ToTarget, b"bc");
+        arrived(&mut net, at(9));
+        assert_eq!(progress(&net, at(9)), (1, 0, 1));
+        net.heal(at(20), A);
+        assert_eq!(progress(&net, at(25)), (3, 0, 0));
+        let since_ack = net.progress(at(25), conn).map(|known| known.since_ack);
+        assert_eq!(since_ack, Some(Duration::from_millis(5)));
+        // Nothing arrives: nothing is acknowledged.
+        net.cut(A, ToTarget);
+        net.send(at(30), conn, ToTarget, b"d");
+        net.send(at(30), conn, ToInitiator, b"xyz");
+        arrived(&mut net, at(40));
+        assert_eq!(progress(&net, at(40)), (3, 3, 1));
+        let since_data = net.progress(at(40), conn).map(|known| known.since_data);
+        assert!(since_data > Some(Duration::from_millis(9)));
+        net.reset(at(50), conn, ToTarget);
+        assert_eq!(net.progress(at(50), conn), None);
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Pair {
         self.session = Session::new(self.world.now(), config);
     }
 
+    /// As [`Pair::restart`], but the old connection stays open, and nobody reads it any more.
+    pub fn log_in_beside(&mut self, config: SessionConfig) {
+        self.conn = self.world.connect(Link(0), 0);
+        self.connected = false;
+        self.session = Session::new(self.world.now(), config);
+        self.events.clear();
+    }
+
     /// Lets things happen until `done` holds or `limit` has passed. True: it holds.
     pub fn run(&mut self, limit: Duration, mut done: impl FnMut(&[Event]) -> bool) -> bool {
         let end = self.world.now() + limit;
@@ -177,6 +185,11 @@ impl Pair {
     /// Events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Takes the oldest event.
+    pub fn next_event(&mut self) -> Option<Event> {
+        (!self.events.is_empty()).then(|| self.events.remove(0))
     }
 
     /// Runs until the session is established.

@@ -1,7 +1,11 @@
 //! The only source of chance: a small generator that a seed reproduces exactly (SplitMix64).
 //!
-//! Never seeded from a clock or the system: [`seeds`] counts from 1, or takes the one in `SANBLK_SEED`.
-//! `SANBLK_SEEDS` makes a run longer.
+//! Never seeded from a clock or the system: [`seeds`] counts from 1, or goes by the environment, and [`Replay`] says
+//! which one was drawn.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::Once;
 
 /// A deterministic generator.
 #[derive(Clone, Debug)]
@@ -64,34 +68,78 @@ impl Prng {
     }
 }
 
-/// The seeds a test runs: 1 to `count`, or to `SANBLK_SEEDS` if that is more, or only the one that `SANBLK_SEED` names.
+/// The seeds a test runs: 1 to `count`, or what the environment says: `SANBLK_SEED=7` (or `SEED=7`) that one,
+/// `SANBLK_SEEDS=2000` at least 1 to 2000, `SANBLK_SEEDS=300-499` just these.
 ///
 /// # Panics
-/// If one of these is set and not a number: a replay of the wrong seed would be worse.
+/// If one of these is set and cannot be read: a replay of the wrong seed would be worse.
 pub fn seeds(count: u64) -> Vec<u64> {
-    if let Some(seed) = number("SANBLK_SEED") {
+    if let Some(seed) = named() {
         return vec![seed];
     }
-    (1..=number("SANBLK_SEEDS").unwrap_or(0).max(count)).collect()
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    match text.parse() {
-        Ok(number) => Some(number),
-        Err(_) => panic!("{variable} is {text:?}, not a decimal number"),
+    match std::env::var("SANBLK_SEEDS") {
+        Ok(text) => range(&text, count)
+            .unwrap_or_else(|| panic!("SANBLK_SEEDS is {text:?}, neither a number nor FIRST-LAST")),
+        Err(_) => (1..=count).collect(),
     }
 }
 
-/// Prints the seed if the test dies while this value lives, so that a failure can be replayed.
+fn range(text: &str, count: u64) -> Option<Vec<u64>> {
+    match text.split_once('-') {
+        Some((first, last)) => Some((first.parse().ok()?..=last.parse().ok()?).collect()),
+        None => Some((1..=text.parse::<u64>().ok()?.max(count)).collect()),
+    }
+}
+
+/// The one seed that the environment names, for a replay.
+fn named() -> Option<u64> {
+    ["SANBLK_SEED", "SEED"].into_iter().find_map(|variable| {
+        let text = std::env::var(variable).ok()?;
+        match text.parse() {
+            Ok(seed) => Some(seed),
+            Err(_) => panic!("{variable} is {text:?}, not a decimal number"),
+        }
+    })
+}
+
+thread_local! {
+    /// What the thread's test draws from now.
+    static DRAWN: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+static HOOK: Once = Once::new();
+
+/// Makes the seed and what it drew the first line that is printed: of a replay at once, past the test harness; of any
+/// other run as soon as something fails, before the failure's own words.
 #[derive(Debug)]
-pub struct Replay(pub u64, pub String);
+pub struct Replay(());
+
+impl Replay {
+    /// `drawn`: everything that the seed decides about shape and course of the run, in one line.
+    pub fn of(seed: u64, drawn: &str) -> Replay {
+        HOOK.call_once(|| {
+            let next = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                DRAWN.with_borrow(|drawn| {
+                    if let Some(line) = drawn {
+                        eprintln!("{line}");
+                    }
+                });
+                next(panic);
+            }));
+        });
+        let line = format!("seed {seed} {drawn}");
+        if named().is_some() {
+            // Unlike `eprintln`, this is not kept back by the test harness. A closed stderr has no reader to miss it.
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+        DRAWN.set(Some(line));
+        Replay(())
+    }
+}
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("replay with SANBLK_SEED={} ({})", self.0, self.1);
-        }
+        DRAWN.set(None);
     }
 }
 
@@ -109,5 +157,15 @@ mod tests {
         assert_ne!(draw(7), draw(8));
         let mut prng = Prng::new(1);
         assert!((0..1000).all(|_| (3..=5).contains(&prng.between(3, 5))));
+    }
+
+    #[test]
+    fn a_list_of_seeds_is_a_count_or_a_range() {
+        assert_eq!(range("3", 2), Some(vec![1, 2, 3]));
+        assert_eq!(range("1", 2), Some(vec![1, 2]));
+        assert_eq!(range("7-9", 2), Some(vec![7, 8, 9]));
+        for text in ["", "-", "7-", "a", "1-b"] {
+            assert_eq!(range(text, 2), None, "{text}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use iscsi_client::wire::Lun;
 use crate::disk::{AluaState, Code, Effect, Group, Injection, LogicalUnit, LunConfig};
 use crate::net::{Arrival, Direction, Link, LinkConfig, Network};
 use crate::prng::Prng;
-use crate::target::{Close, ConnId, Target, TargetConfig};
+use crate::target::{Bug, Close, ConnId, Target, TargetConfig};
 
 /// What happens to the host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,10 +35,18 @@ pub enum Incident {
     Heal(Link),
     /// Every connection of a link is reset.
     Reset(Link),
+    /// Nothing arrives over a link for so long; nothing is lost.
+    Clog(Link, Duration),
+    /// Every connection of a link is dead from now on, and nobody is told; new ones work.
+    Forget(Link),
+    /// The target is wrong once.
+    Arm(Bug),
     /// The target dies and is back after this time; until then connects are refused.
     Restart(Duration),
     /// A fault is armed at a logical unit.
     Inject(Lun, Injection),
+    /// The target does not read its connections at this portal for so long.
+    StopReading(usize, Duration),
     /// Parked commands of all units run on.
     ReleaseAll,
     /// Faults of all units are disarmed.
@@ -48,6 +56,8 @@ pub enum Incident {
     Swap(Duration),
     /// A target port group of a unit gets another access state.
     Access(Lun, Group, AluaState),
+    /// A unit refuses writes, or takes them again.
+    WriteProtect(Lun, bool),
     /// A unit's volatile write cache is switched on, and it says so.
     WriteCache(Lun),
 }
@@ -114,6 +124,12 @@ impl World {
         trace.any(|(_, incident)| matches!(incident, Incident::Swap(_)))
     }
 
+    /// Whether [`Incident::WriteProtect`] happened.
+    pub fn was_write_protected(&self) -> bool {
+        let mut trace = self.trace.iter();
+        trace.any(|(_, incident)| matches!(incident, Incident::WriteProtect(..)))
+    }
+
     /// What the disk of the beginning, and what its impostor has executed since the last call.
     pub fn take_effects(&mut self) -> (Vec<Effect>, Vec<Effect>) {
         let present = self.unit().take_effects();
@@ -146,8 +162,10 @@ impl World {
         }
         self.down_until = None;
         self.unit().serve_everywhere();
+        self.unit().config_mut().read_only = false;
         for link in 0..self.net.links() {
             self.happen(Incident::Heal(Link(link)));
+            self.net.unclog(Link(link));
         }
         self.happen(Incident::Disarm);
         self.happen(Incident::ReleaseAll);
@@ -255,6 +273,9 @@ impl World {
             Incident::Cut(link, direction) => self.net.cut(link, direction),
             Incident::Heal(link) => self.net.heal(self.now, link),
             Incident::Reset(link) => self.net.reset_link(self.now, link),
+            Incident::Clog(link, time) => self.net.clog(link, self.now + time),
+            Incident::Forget(link) => self.net.forget_link(link),
+            Incident::Arm(bug) => self.target.arm(bug),
             Incident::Restart(down) => self.restart(down),
             Incident::Swap(down) => {
                 self.restart(down);
@@ -266,12 +287,16 @@ impl World {
             Incident::Access(lun, group, state) => {
                 self.target.unit(lun).set_group(group, state, false);
             }
+            Incident::WriteProtect(lun, on) => self.target.unit(lun).config_mut().read_only = on,
             Incident::WriteCache(lun) => {
                 let unit = self.target.unit(lun);
                 unit.config_mut().write_cache = true;
                 unit.attention(Code::MODE_CHANGED, None);
             }
             Incident::Inject(lun, injection) => self.target.unit(lun).inject(injection),
+            Incident::StopReading(portal, time) => {
+                self.target.stop_reading(portal, self.now + time);
+            }
             Incident::ReleaseAll => self.target.release_all(self.now),
             Incident::Disarm => self.target.disarm(),
         }

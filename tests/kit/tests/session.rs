@@ -107,7 +107,7 @@ fn every_agreement_moves_data_both_ways() {
                     },
                     ..TargetConfig::default()
                 };
-                let _replay = Replay(seed, format!("{offer:?} {:?}", target.limits));
+                let _replay = Replay::of(seed, &format!("{offer:?} {:?}", target.limits));
                 let block = prng.pick(&[512, 4096]);
                 let unit = LunConfig {
                     block_size: block,
@@ -228,7 +228,7 @@ fn many_seeds_of_random_terms() {
                 .push(("MaxOutstandingR2T".into(), "4".into()));
             target.proposals.push(("X-kit.test".into(), "1".into()));
         }
-        let _replay = Replay(seed, format!("{offer:?} {target:?}"));
+        let _replay = Replay::of(seed, &format!("{offer:?} {target:?}"));
         let mut pair = pair_with(seed, target, offer);
         exercise(&mut pair, &mut prng, 512);
         log_out(&mut pair);
@@ -240,7 +240,7 @@ fn whatever_the_target_does_wrong_ends_in_a_closed_session_and_clean_memory() {
     let canary = vec![0xee; BUFFER_LEN];
     for seed in seeds(12) {
         for bug in BUGS {
-            let _replay = Replay(seed, format!("{bug:?}"));
+            let _replay = Replay::of(seed, &format!("{bug:?}"));
             let digests = matches!(bug, Bug::HeaderBitFlip | Bug::DataBitFlip);
             let preference = if digests {
                 DigestPreference::PreferCrc32c

@@ -147,6 +147,7 @@ link_pass() {
     nft delete table netdev "lab_drop$1" 2>/dev/null
     nft delete table ip "lab_rst$1" 2>/dev/null
     ip netns exec tgt nft delete table netdev "lab_drop$1" 2>/dev/null
+    ip netns exec tgt nft delete table ip "lab_fin$1" 2>/dev/null
     say "VLAN $1: packets pass"
 }
 
@@ -154,6 +155,15 @@ link_pass() {
 rst_once() {
     ip netns exec tgt ss -K -t state established src "10.20.$1.254" >/dev/null
     say "VLAN $1: connections reset"
+}
+
+# fin_once VLAN: the VLAN's established connections end with a FIN: every answer of the array carries one from now on.
+# New connections are let alone. link_pass removes the rule.
+fin_once() {
+    _ports=$(ip netns exec tgt ss -Htn state established src "10.20.$1.254:3260" | awk '{ sub(".*:", "", $4); print $4 }')
+    ip netns exec tgt nft "add table ip lab_fin$1; add chain ip lab_fin$1 out { type filter hook output priority 0; };
+         add rule ip lab_fin$1 out oifname tsan$1 tcp sport 3260 tcp dport { $(echo $_ports | tr ' ' ,) } tcp flags == 0x18 tcp flags set 0x19"
+    say "VLAN $1: connections ended by the array"
 }
 
 # shape RATE|off: limits both directions of both links (tbf on both ends), e.g. shape 100mbit.
@@ -172,10 +182,11 @@ shape() {
 # target_up [KEY=VALUE]...
 #   backstore=fileio|iblock  size=1G  block=512|4096  cache=on|off  thin=on|off  ro=on|off
 #   luns=1  disk=disk (the LUNs are disk0, disk1, ...)  name=store1 (a second target: another name)
+#   device=/dev/...  a block device of the array's instead of a file (see park.py)   direct=off|on  fileio past the page cache
 #   chap=USER:SECRET  mutual=USER:SECRET  portals="5 6"  groups=one|each (one portal group, or one per portal)
 target_up() {
     backstore=fileio size=1G block=512 cache=on thin=on ro=off luns=1 name=store1 disk=disk
-    chap='' mutual='' portals='5 6' groups=one
+    chap='' mutual='' portals='5 6' groups=one device='' direct=off
     for _o in "$@"; do eval "${_o%%=*}=\${_o#*=}"; done
     modprobe -a target_core_mod target_core_file target_core_iblock iscsi_target_mod loop
     mkdir -p "$C/iscsi" /etc/target
@@ -223,20 +234,28 @@ backstore_dir() { ls -d "$C"/core/*/"$1" 2>/dev/null | head -1; }
 # backstore_up NAME: a disk in the array, with the options that target_up parsed.
 backstore_up() {
     mkdir -p "$STORE"
-    _file=$STORE/$1.img
-    truncate -s "$size" "$_file"
+    _file=$device
+    if [ -n "$_file" ]; then
+        _size=$(blockdev --getsize64 "$_file")
+    else
+        _file=$STORE/$1.img
+        truncate -s "$size" "$_file"
+        _size=$(stat -c %s "$_file")
+    fi
     case $backstore in
     fileio)
         _b=$C/core/fileio_0/$1
         mkdir -p "$_b"
         _flags=
         [ "$cache" = off ] || _flags=,fd_buffered_io=1
-        printf %s "fd_dev_name=$_file,fd_dev_size=$(stat -c %s "$_file")$_flags" >"$_b/control"
+        [ "$direct" = off ] || _flags=$_flags,fd_async_io=1
+        printf %s "fd_dev_name=$_file,fd_dev_size=$_size$_flags" >"$_b/control"
         ;;
     iblock)
         _b=$C/core/iblock_0/$1
         mkdir -p "$_b"
-        printf %s "udev_path=$(losetup --find --show --sector-size "$block" "$_file")" >"$_b/control"
+        [ -b "$_file" ] || _file=$(losetup --find --show --sector-size "$block" "$_file")
+        printf %s "udev_path=$_file" >"$_b/control"
         ;;
     esac
     # The unit serial makes the NAA name: 6001405 and its hex digits.
@@ -295,6 +314,19 @@ target_down() {
     for _d in "$C"/core/*_*/*; do [ ! -f "$_d/enable" ] || rmdir "$_d"; done
     for _d in "$C"/core/*_*; do [ ! -d "$_d" ] || rmdir "$_d"; done
     losetup -D
+}
+
+# tgt_up DEVICE: the other kind of array, tgtd, with one LUN on a block device, past the page cache.
+tgt_up() {
+    ip netns exec tgt tgtd
+    within 5 tgtadm --lld iscsi --op show --mode sys
+    expect tgtadm --lld iscsi --op new --mode target --tid 1 -T "$IQN"
+    expect tgtadm --lld iscsi --op new --mode logicalunit --tid 1 --lun 1 -b "$1" --bsoflags direct
+    expect tgtadm --lld iscsi --op bind --mode target --tid 1 -I ALL
+}
+tgt_down() {
+    pkill -KILL -x tgtd
+    waitfor 5 not pgrep -x tgtd
 }
 
 # backing_kib NAME: how much of a disk is allocated in the array.
@@ -511,7 +543,7 @@ reset() {
     for v in 5 6; do ip link del "san$v" 2>/dev/null; done
     rm -rf "$STORE" /run/sanblk /var/lib/sanblk /etc/sanblk /etc/multipath.conf /etc/multipath /tmp/* /run/lvm/* /etc/lvm/devices
     mkdir -p /etc/multipath
-    rmmod brd scsi_debug 2>/dev/null
+    rmmod brd scsi_debug nbd 2>/dev/null
     udevadm settle -t 10
     leftovers
 }

@@ -11,12 +11,14 @@ mod apt;
 mod bench;
 mod cache;
 mod command;
+mod cuts;
 mod guest;
 mod image;
 mod kernel;
 mod kernel_log;
 mod runner;
 mod scenario;
+mod soak;
 mod unpacked;
 
 use crate::accel::Accel;
@@ -65,20 +67,27 @@ enum Verb {
     },
     /// The comparison with open-iscsi + dm-multipath; writes benches/results/
     Bench {
-        /// A/B rounds
-        #[arg(long, default_value_t = 3)]
-        rounds: u32,
-        /// Seconds per measurement
-        #[arg(long, default_value_t = 4)]
-        seconds: u32,
-        /// Rounds of the cut link
-        #[arg(long, default_value_t = 2)]
-        cut_rounds: u32,
-        /// Rate of each link in the shaped part, in tc's words
-        #[arg(long, default_value = "50mbit")]
-        rate: String,
-        /// fio's seed
-        #[arg(long, default_value_t = 20_260_101)]
+        #[command(flatten)]
+        settings: bench::Settings,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// The simulation over many seeds, on every core
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// Minutes after which no more are begun
+        #[arg(long)]
+        minutes: Option<u64>,
+    },
+    /// Random cuts and returns of both links under verified IO; writes tests/lab/logs/
+    Cuts {
+        /// How many, on LIO fileio and again on iblock
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+        /// Of all that is random
+        #[arg(long, default_value_t = 1)]
         seed: u64,
         #[command(flatten)]
         which: Which,
@@ -148,26 +157,26 @@ fn dispatch(verb: Verb) -> Result<i32> {
             lanes,
             which,
         } => test(&lab, &names, all, which.kernels(), patience, lanes),
-        Verb::Bench {
-            rounds,
-            seconds,
-            cut_rounds,
-            rate,
-            seed,
-            which,
-        } => {
-            let settings = bench::Settings {
-                rounds,
-                seconds,
-                cut_rounds,
-                rate,
-                seed,
-            };
+        Verb::Bench { settings, which } => {
             let sanblk = sanblk(&lab)?;
             for kernel in which.kernels() {
                 let image = image::build(&lab, *kernel)?;
                 let accel = accel::choose(&lab, &image)?;
                 bench::run(&lab, &image, accel, &sanblk, &settings)?;
+            }
+            Ok(0)
+        }
+        Verb::Soak { seeds, minutes } => soak::run(&lab, seeds, minutes),
+        Verb::Cuts { count, seed, which } => {
+            let sanblk = sanblk(&lab)?;
+            let settings = cuts::Settings { count, seed };
+            for kernel in which.kernels() {
+                let image = image::build(&lab, *kernel)?;
+                let accel = accel::choose(&lab, &image)?;
+                let status = cuts::run(&lab, &image, accel, &sanblk, settings)?;
+                if status != 0 {
+                    return Ok(status);
+                }
             }
             Ok(0)
         }
@@ -260,18 +269,25 @@ fn cargo(lab: &Lab) -> Command {
     cargo
 }
 
-/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them. Its output goes straight through.
+/// `cargo test --workspace`, with a real tgtd and sanlock for the tests that want them, and the simulation with rules
+/// broken on purpose, which is built apart so that no other test runs on such code. Their output goes straight through.
 fn workspace_tests(lab: &Lab) -> Result<bool> {
     let tgtd = TGT.program(lab)?;
     let sanlock = SANLOCK.program(lab)?;
-    say("cargo test --workspace --locked");
-    let status = cargo(lab)
-        .args(["test", "--workspace", "--locked"])
-        .env("SANBLK_TGTD", tgtd)
-        .env("SANBLK_SANLOCK", sanlock)
-        .status()
-        .context("cannot start cargo")?;
-    Ok(status.success())
+    let mutants = "test --locked --package sanblk --features mutants --test sim mutants::";
+    for line in ["test --workspace --locked", mutants] {
+        say(format_args!("cargo {line}"));
+        let status = cargo(lab)
+            .args(line.split(' '))
+            .env("SANBLK_TGTD", &tgtd)
+            .env("SANBLK_SANLOCK", &sanlock)
+            .status()
+            .context("cannot start cargo")?;
+        if !status.success() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Builds the program under test; `SANBLK_LAB_BINARY` names one that is built already.

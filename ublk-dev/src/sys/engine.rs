@@ -472,11 +472,22 @@ impl Engine {
             (line.receiving, Op::Receive),
         ];
         for (_, op) in in_flight.into_iter().filter(|(in_flight, _)| *in_flight) {
-            let index = u16::from(link);
-            self.lent.lines[usize::from(link)].cancelling += 1;
-            let entry = opcode::AsyncCancel::new(op.user_data(index)).build();
-            self.push(entry.user_data(Op::Cancel.user_data(index)));
+            self.cancel_one(link, op);
         }
+    }
+
+    /// As [`cancel`](Self::cancel), the receive alone.
+    pub(crate) fn cancel_receive(&mut self, link: u8) {
+        if self.lent.lines[usize::from(link)].receiving {
+            self.cancel_one(link, Op::Receive);
+        }
+    }
+
+    fn cancel_one(&mut self, link: u8, op: Op) {
+        let index = u16::from(link);
+        self.lent.lines[usize::from(link)].cancelling += 1;
+        let entry = opcode::AsyncCancel::new(op.user_data(index)).build();
+        self.push(entry.user_data(Op::Cancel.user_data(index)));
     }
 
     /// Whether an earlier cancellation is still unanswered.

@@ -3,6 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use crate::link::TcpInfo;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 {
@@ -47,6 +50,43 @@ pub(crate) fn bind_to_device(socket: BorrowedFd<'_>, interface: &str) -> io::Res
         interface.as_bytes(),
     )
 }
+
+/// Reads `TCP_INFO`. The structure grows with the kernel; what is read here is there since Linux 4.9.
+pub(crate) fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    let mut info = [0u8; TCP_INFO_BYTES];
+    let mut len = TCP_INFO_BYTES as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to `info` and the count to `len`; both live across the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    if (len as usize) < TCP_INFO_BYTES {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+    let long = |at: usize| u64::from(word(at + LOW)) | u64::from(word(at + 4 - LOW)) << 32;
+    let micros = |at: usize| Some(word(at)).filter(|&time| time != 0 && time != u32::MAX);
+    Ok(TcpInfo {
+        unacked: word(24),
+        since_sent: Duration::from_millis(u64::from(word(44))),
+        since_data: Duration::from_millis(u64::from(word(52))),
+        since_ack: Duration::from_millis(u64::from(word(56))),
+        rtt: micros(68).map(|time| Duration::from_micros(time.into())),
+        bytes_acked: long(120),
+        bytes_received: long(128),
+        min_rtt: micros(148).map(|time| Duration::from_micros(time.into())),
+    })
+}
+
+/// `struct tcp_info` of linux/tcp.h up to and with `tcpi_min_rtt`.
+const TCP_INFO_BYTES: usize = 152;
+/// Where the low half of a long field is.
+const LOW: usize = if cfg!(target_endian = "little") { 0 } else { 4 };
 
 /// `Some(0)`: closing resets and drops what was not sent. `None`: closing goes on sending in the background.
 pub(crate) fn linger(socket: BorrowedFd<'_>, seconds: Option<u16>) -> io::Result<()> {

@@ -7,6 +7,7 @@
 use core::fmt;
 
 use super::{Sense, SenseKey, Status};
+use crate::mutant::{Mutant, lives};
 use crate::wire::Residual;
 
 /// What a command was to move, so that "good" can be told from "good, but short".
@@ -233,7 +234,7 @@ fn judge_length(moves: Moves, residual: Residual, received: u32) -> Verdict {
         Moves::Read(expected) => exact && received == expected,
         Moves::Parameters(_) => true,
     };
-    if complete {
+    if complete || lives(Mutant::ShortDataPass) {
         Verdict::Success
     } else {
         Verdict::OtherPathOnce(Suspicion::WrongLength)

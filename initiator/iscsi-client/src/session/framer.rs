@@ -10,7 +10,7 @@
 
 use crate::memory::{BufferId, Memory};
 use crate::wire::digest::{DIGEST_LEN, Digest, digest};
-use crate::wire::{AHS_LEN_MAX, BHS_LEN, Bhs, padding};
+use crate::wire::{AHS_LEN_MAX, BHS_LEN, Bhs, TaskTag, padding};
 
 use super::{Closed, Want};
 
@@ -192,6 +192,17 @@ impl Framer {
             done: 0,
             digest: Digest::default(),
         };
+    }
+
+    /// The rest of the Data-In at hand belongs elsewhere, if it is one of this task. `offset` is where the PDU's first
+    /// byte would lie.
+    pub(super) fn redirect(&mut self, task: TaskTag, buffer: BufferId, offset: u32) {
+        if let Stage::Data { bhs, place, .. } = &mut self.stage
+            && let Place::Payload { .. } = place
+            && TaskTag(bhs.u32(16)) == task
+        {
+            *place = Place::Payload { buffer, offset };
+        }
     }
 
     /// Takes note of `len` bytes that arrived where [`Framer::want`] said. Returns the header if they

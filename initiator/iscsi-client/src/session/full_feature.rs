@@ -7,7 +7,7 @@ use crate::time::Instant;
 use crate::wire::StatSn;
 
 use super::keepalive::Keepalive;
-use super::tasks::{Task, Tasks};
+use super::tasks::Tasks;
 use super::text::TextExchange;
 use super::transmit::{Digests, Immediate, Outbox, UnaskedLimits, segment_max};
 use super::window::Window;
@@ -79,10 +79,13 @@ impl FullFeature {
         }
     }
 
-    pub(super) fn ping(&mut self, now: Instant) {
+    /// Queues one more ping, unless as many as the table holds are unanswered. Whether one was queued.
+    pub(super) fn ping(&mut self, now: Instant) -> bool {
         self.keepalive.pinged(now);
-        if let Some(task) = self.tasks.insert_single(Task::Ping) {
+        let task = self.tasks.insert_ping();
+        if let Some(task) = task {
             self.outbox.immediates.push_back(Immediate::Ping(task));
         }
+        task.is_some()
     }
 }

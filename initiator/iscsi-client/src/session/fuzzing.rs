@@ -435,7 +435,7 @@ impl Fuzz {
                     .manage(self.now, Handle(u32::MAX), abort, lun, Some(target));
             }
             3 => self.session.text(self.now, b"SendTargets=All\0"),
-            4 => self.session.ping(self.now),
+            4 => drop(self.session.ping(self.now)),
             5 if kind == 0xfd => self.session.logout(self.now),
             6 if kind == 0xfe => self.session.connection_lost(),
             _ => self.transmit(4096),

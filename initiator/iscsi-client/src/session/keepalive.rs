@@ -5,7 +5,8 @@
 //!       ^──────────────any byte──────────────────┘
 //! ```
 //!
-//! Any received byte proves life, so a busy session never pings. Responses that nothing of ours acknowledges
+//! Any received byte proves life, so a busy session never pings by itself. Who suspects silence earlier may send further
+//! pings (`Session::ping`); they do not prolong the wait. Responses that nothing of ours acknowledges
 //! for long get a bare NOP-Out, or the target would have to keep them.
 
 use core::time::Duration;

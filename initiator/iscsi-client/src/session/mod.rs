@@ -54,7 +54,7 @@ use framer::{Framer, Step};
 use full_feature::{FullFeature, Leaving};
 use keepalive::{Due, Keepalive};
 use login_phase::{LoginPhase, LoginTurn};
-use tasks::{Management, Phase, Task, Tasks};
+use tasks::{CommandTask, Management, Phase, Task, Tasks};
 use text::{TextExchange, TextTurn};
 use transmit::Immediate;
 
@@ -230,7 +230,9 @@ impl Session {
                 session.outbox.repeat(now);
                 match session.keepalive.due(now) {
                     Due::Nothing => {}
-                    Due::Ping => session.ping(now),
+                    Due::Ping => {
+                        session.ping(now);
+                    }
                     Due::Acknowledgement => {
                         session.keepalive.acknowledged();
                         let lun = Lun::default();
@@ -355,6 +357,60 @@ impl Session {
         true
     }
 
+    /// Takes back a command that has not left: no event follows. False if it has left, or is not there.
+    pub fn withdraw(&mut self, handle: Handle) -> bool {
+        let State::FullFeature(session) = &mut self.state else {
+            return false;
+        };
+        let Some(tag) = session.tasks.tag_of(handle) else {
+            return false;
+        };
+        let unsent = matches!(
+            session.tasks.command(tag),
+            Some(CommandTask {
+                phase: Phase::Queued,
+                ..
+            })
+        );
+        if unsent {
+            session.outbox.commands.retain(|queued| *queued != tag);
+            session.tasks.remove(tag);
+        }
+        unsent
+    }
+
+    /// From now on the data of this read land at `offset` of `buffer`; what has arrived stays where it is. Does
+    /// nothing if the command is not there: then no byte of it lands anywhere.
+    ///
+    /// Never called while a receive in place may be under way for it (see [`Session::want`]): its bytes would be
+    /// looked for in the new place.
+    ///
+    /// # Panics
+    /// If the command reads nothing, or the new range does not fit 32 bits.
+    pub fn redirect(&mut self, handle: Handle, buffer: BufferId, offset: u32) {
+        let State::FullFeature(session) = &mut self.state else {
+            return;
+        };
+        let Some(tag) = session.tasks.tag_of(handle) else {
+            return;
+        };
+        let task = session.tasks.command(tag).expect("just found");
+        let Transfer::Read { len, .. } = task.command.transfer else {
+            panic!("only a read lands anywhere");
+        };
+        assert!(
+            offset.checked_add(len).is_some(),
+            "a transfer beyond 32 bits"
+        );
+        task.command.transfer = Transfer::Read {
+            buffer,
+            offset,
+            len,
+        };
+        let received = task.received();
+        self.framer.redirect(tag, buffer, offset + received);
+    }
+
     /// Starts a text exchange (SendTargets) of at most 8192 bytes, one at a time: while one is under way
     /// another is ignored. The answer is collected up to 1 MiB over all continuations.
     ///
@@ -383,10 +439,20 @@ impl Session {
         }
     }
 
-    /// Sends a ping now, unless one is under way. It needs no room in the window.
-    pub fn ping(&mut self, now: Instant) {
-        if let State::FullFeature(session) = &mut self.state {
-            session.ping(now);
+    /// Sends a ping now, unless four are unanswered. It needs no room in the window. Returns whether one was queued: a
+    /// caller that suspects silence sends several, so that the loss of one segment is not taken for it.
+    pub fn ping(&mut self, now: Instant) -> bool {
+        match &mut self.state {
+            State::FullFeature(session) => session.ping(now),
+            State::LoggingIn(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// Pings that are unanswered.
+    pub fn pings(&self) -> u32 {
+        match &self.state {
+            State::FullFeature(session) => session.tasks.pings(),
+            State::LoggingIn(_) | State::Closed(_) => 0,
         }
     }
 

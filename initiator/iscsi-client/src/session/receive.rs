@@ -7,6 +7,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::mutant::{Mutant, lives};
 use crate::scsi::{Sense, Status};
 use crate::time::Instant;
 use crate::wire::{
@@ -179,6 +180,9 @@ impl FullFeature {
             return Err(Closed::Protocol("more R2Ts at once than MaxOutstandingR2T"));
         }
         *next = next.next();
+        if lives(Mutant::LostR2t) && r2t.r2t_sn.0 > 0 {
+            return Ok(());
+        }
         *live += 1;
         self.outbox.bursts.push_back(Burst {
             task: r2t.task,
@@ -452,6 +456,9 @@ impl FullFeature {
             return Err(Closed::Protocol("StatSN out of sequence"));
         }
         self.exp_stat_sn = stat_sn.next();
+        if lives(Mutant::ExpStatSnAhead) {
+            self.exp_stat_sn = self.exp_stat_sn.next();
+        }
         self.keepalive.owes_acknowledgement(now);
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! nothing. Commands have their own slots; pings, text, logout and task management have reserved ones, so
 //! that a full table never keeps us from asking about its tasks.
 
+use core::ops::Range;
+
 use crate::scsi::Status;
 use crate::wire::{CmdSn, DataSn, Lun, Residual, TaskManagementFunction, TaskTag};
 
@@ -76,21 +78,25 @@ pub(super) struct Management {
 }
 
 impl CommandTask {
-    /// This command's end.
-    pub(super) fn completion(&self, status: Status) -> Completion {
-        let received = match self.phase {
+    /// Bytes of Data-In that arrived in complete PDUs.
+    pub(super) fn received(&self) -> u32 {
+        match self.phase {
             Phase::Sent {
                 data: DataPhase::In { received, .. },
                 ..
             } => received,
             _ => 0,
-        };
+        }
+    }
+
+    /// This command's end.
+    pub(super) fn completion(&self, status: Status) -> Completion {
         Completion {
             handle: self.command.handle,
             status,
             sense: None,
             residual: Residual::None,
-            received,
+            received: self.received(),
         }
     }
 }
@@ -172,13 +178,14 @@ impl Tasks {
         )
     }
 
-    /// Enters a ping, text exchange or logout. `None` if one is already there.
+    /// Enters a text exchange or logout. `None` if one is already there.
     pub(super) fn insert_single(&mut self, task: Task) -> Option<TaskTag> {
         let index = match task {
-            Task::Ping => 0,
-            Task::Text => 1,
-            Task::Logout => 2,
-            Task::Free | Task::Command(_) | Task::Management(_) => unreachable!("has other slots"),
+            Task::Text => 0,
+            Task::Logout => 1,
+            Task::Free | Task::Command(_) | Task::Management(_) | Task::Ping => {
+                unreachable!("has other slots")
+            }
         };
         let slot = self.commands_max + index;
         match self.slots[usize::from(slot)].task {
@@ -189,9 +196,31 @@ impl Tasks {
 
     /// Enters a task management function. `None` if too many are under way.
     pub(super) fn insert_management(&mut self, management: Management) -> Option<TaskTag> {
-        let slot = (self.commands_max + SINGLES..self.commands_max + RESERVED)
-            .find(|slot| matches!(self.slots[usize::from(*slot)].task, Task::Free))?;
-        Some(self.occupy(slot, Task::Management(management)))
+        let first = self.commands_max + SINGLES + PINGS_MAX;
+        let end = self.commands_max + RESERVED;
+        self.insert_within(first..end, Task::Management(management))
+    }
+
+    /// Enters a ping. `None` if [`PINGS_MAX`] are unanswered.
+    pub(super) fn insert_ping(&mut self) -> Option<TaskTag> {
+        self.insert_within(self.ping_slots(), Task::Ping)
+    }
+
+    /// Unanswered pings.
+    pub(super) fn pings(&self) -> u32 {
+        self.ping_slots()
+            .filter(|slot| matches!(self.slots[usize::from(*slot)].task, Task::Ping))
+            .count() as u32
+    }
+
+    fn ping_slots(&self) -> Range<u16> {
+        let first = self.commands_max + SINGLES;
+        first..first + PINGS_MAX
+    }
+
+    fn insert_within(&mut self, mut slots: Range<u16>, task: Task) -> Option<TaskTag> {
+        let slot = slots.find(|slot| matches!(self.slots[usize::from(*slot)].task, Task::Free))?;
+        Some(self.occupy(slot, task))
     }
 
     /// The live task with this tag.
@@ -326,10 +355,13 @@ fn generation_of(tag: TaskTag) -> u16 {
     (tag.0 >> 16) as u16
 }
 
-/// Ping, text, logout.
-const SINGLES: u16 = 3;
-/// Slots that commands cannot take: the singles and five task management functions.
-const RESERVED: u16 = SINGLES + 5;
+/// Text, logout.
+const SINGLES: u16 = 2;
+/// Pings that may be unanswered at once: enough for TCP to have something to acknowledge after the loss of one or two
+/// segments, too few to be a burden for a target that answers late.
+pub(super) const PINGS_MAX: u16 = 4;
+/// Slots that commands cannot take: the singles, the pings and five task management functions.
+const RESERVED: u16 = SINGLES + PINGS_MAX + 5;
 /// Largest table: slot 0xffff stays unused, so that no tag is [`TaskTag::NONE`].
 pub(super) const COMMANDS_MAX: u16 = 0xff00;
 
@@ -379,11 +411,8 @@ mod tests {
         tasks.insert(command(1));
         tasks.insert(command(2));
         assert_eq!((tasks.room(), tasks.commands()), (0, 2));
-        assert!(tasks.insert_single(Task::Ping).is_some());
-        assert!(
-            tasks.insert_single(Task::Ping).is_none(),
-            "one ping at a time"
-        );
+        let pings = (0..9).filter(|_| tasks.insert_ping().is_some()).count();
+        assert_eq!((pings, tasks.pings()), (4, 4));
         assert!(tasks.insert_single(Task::Logout).is_some());
         let management = Management {
             handle: Handle(9),

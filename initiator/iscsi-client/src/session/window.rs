@@ -3,6 +3,7 @@
 //! A command beyond MaxCmdSN is silently dropped by the target and hangs for ever, so the window is never
 //! exceeded: [`Window::take`] asserts it.
 
+use crate::mutant::{Mutant, lives};
 use crate::wire::CmdSn;
 
 /// CmdSN and MaxCmdSN of a session.
@@ -33,7 +34,8 @@ impl Window {
 
     /// How many numbered requests may leave now.
     pub(super) fn room(&self) -> u32 {
-        u32::try_from(i64::from(self.max.distance_from(self.next)) + 1).unwrap_or(0)
+        let more = 1 + i64::from(lives(Mutant::BeyondTheWindow));
+        u32::try_from(i64::from(self.max.distance_from(self.next)) + more).unwrap_or(0)
     }
 
     /// The CmdSN that the next numbered request will carry, and that immediate requests carry.

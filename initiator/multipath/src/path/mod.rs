@@ -17,7 +17,15 @@
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod contest;
+pub mod damping;
 pub(crate) mod depth;
+pub mod errors;
+pub mod load;
+pub mod meter;
+pub mod ramp;
+pub(crate) mod silence;
+pub mod stall;
+pub mod window;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -28,14 +36,18 @@ use iscsi_client::session::{Handle, Session};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{PathConfig, PathState, Tag};
+use crate::contract::{PathConfig, PathState};
 use crate::fence::Nexus;
-use crate::operation::Fill;
-use crate::policy::AccessClass;
+use crate::policy::{AccessClass, Standing};
+use crate::task::TaskId;
 use backoff::Backoff;
 use check::Check;
 use contest::Contest;
+use damping::{Blame, Damping};
 use depth::Depth;
+use errors::{Ended, Errors};
+use load::Load;
+use silence::Silence;
 
 /// TCP connect; a portal on a storage network answers in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -166,14 +178,22 @@ pub(crate) struct Path {
     pub(crate) backoff: Backoff,
     pub(crate) contest: Contest,
     pub(crate) depth: Depth,
+    /// What it carries, and how well.
+    pub(crate) load: Load,
+    /// What it did wrong lately.
+    pub(crate) damping: Damping,
+    pub(crate) errors: Errors,
+    pub(crate) silence: Silence,
+    /// Its suspicion was acted on, since then.
+    pub(crate) suspected: Option<Instant>,
     /// Portal group of the last login.
     pub(crate) portal_group: Option<Tpgt>,
     /// Group of the port within the LUN's target port groups.
     pub(crate) target_port_group: Option<u16>,
     /// It was verified as this volume's at least once.
     pub(crate) verified: bool,
-    /// Buffers to fill before the next send: tag, generation of its command, with what.
-    pub(crate) fills: Vec<(Tag, u16, Fill)>,
+    /// Commands that want something written into their buffer before the next send.
+    pub(crate) fills: Vec<TaskId>,
     pub(crate) tallies: Tallies,
     /// What the operator was told last.
     pub(crate) noted: Option<PathState>,
@@ -197,6 +217,11 @@ impl Path {
             backoff: Backoff::RECONNECT,
             contest: Contest::default(),
             depth: Depth::default(),
+            load: Load::new(meter::START_RATE),
+            damping: Damping::default(),
+            errors: Errors::default(),
+            silence: Silence::new(now),
+            suspected: None,
             portal_group: config.portal_group,
             target_port_group: None,
             verified: false,
@@ -296,6 +321,58 @@ impl Path {
 
     pub(crate) fn in_flight(&self) -> u32 {
         self.session.as_ref().map_or(0, Session::in_flight)
+    }
+
+    /// How far it is trusted.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        if self.is_suspect() {
+            Standing::Suspect
+        } else if self.damping.is_marginal(now) {
+            Standing::Marginal
+        } else {
+            Standing::Full
+        }
+    }
+
+    /// It has just stopped to carry IO. Its own fault, unless the target or the operator wanted it so, or no other path
+    /// works either.
+    pub(crate) fn blame_loss(&mut self, now: Instant, others_work: bool) {
+        let unplanned = matches!(
+            self.phase,
+            Phase::Down { gone: false, .. }
+                | Phase::Closing {
+                    after: After::Retry { .. }
+                }
+        );
+        let blame = if unplanned && others_work {
+            Blame::Failed
+        } else {
+            Blame::Planned
+        };
+        self.damping.blame(now, blame);
+    }
+
+    /// A command ended. Too many that failed by the path's own fault make it marginal; true if it has just become so.
+    pub(crate) fn note_ending(&mut self, now: Instant, ended: Ended) -> bool {
+        let too_many = self.errors.note(ended);
+        if too_many {
+            self.damping.condemn(now);
+        }
+        too_many
+    }
+
+    /// Whether new IO should go elsewhere if it can: the path has been silent for too long, or completes nothing.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.silence.suspect_since().is_some()
+    }
+
+    /// Sends a ping: of itself because of its silence, or as a witness for another path's.
+    pub(crate) fn probe(&mut self, now: Instant) {
+        let queued = self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.ping(now));
+        self.silence.probed(now, queued);
     }
 
     /// Whether a request may be sent on it now.

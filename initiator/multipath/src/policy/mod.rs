@@ -1,13 +1,65 @@
-//! Which path carries the next command. Plain data in, an id out: nothing here sends, waits or remembers
-//! more than whose turn it was.
+//! Which path carries the next command. Plain data in, a choice out: nothing here sends, waits, measures or
+//! remembers more than whose turn it was.
 //!
-//! The access class goes first, whatever the policy (SCHEDULING rule: spread IO only inside the best
-//! non-empty class). One file per policy, one signature.
+//! Whatever the policy, this is asked first (SCHEDULING sections 2, 3 and 5), each rule only while it leaves a path:
+//! no suspect; not the path that failed this very command; no marginal path; only the best access class; no
+//! returning path that had its share. Then the policy spreads the load over what is left. One file per policy, one
+//! signature.
+//!
+//! Beside the choice: how a request is cut ([`chunk`]), which class goes next ([`turns`]), when a read is sent twice
+//! ([`hedge`]).
 
+pub mod chunk;
+pub mod eta;
 mod failover;
+pub mod hedge;
+mod late_binding;
+mod left;
+mod queue_length;
 mod round_robin;
+mod service_time;
+pub mod turns;
 
-use crate::contract::{PATHS_MAX, PathId, PolicyKind};
+use core::time::Duration;
+
+use crate::contract::{PathId, PolicyKind};
+use left::Left;
+
+/// Where data go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Direction {
+    /// From the target.
+    Read,
+    /// To the target.
+    Write,
+}
+
+/// One value per direction: a link is full duplex.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PerDirection<T> {
+    /// From the target.
+    pub read: T,
+    /// To the target.
+    pub write: T,
+}
+
+impl<T> PerDirection<T> {
+    /// The value of one direction.
+    pub fn of(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
+
+    /// As [`PerDirection::of`].
+    pub fn of_mut(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+}
 
 /// How well a target port serves the logical unit (SPC-5, 5.18: asymmetric access states), best first.
 /// States that carry no IO are not here: such a path is no candidate.
@@ -23,15 +75,141 @@ pub enum AccessClass {
     NonOptimized,
 }
 
-/// A path that may carry IO.
+/// How far a path is trusted, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Standing {
+    /// Nothing against it.
+    #[default]
+    Full,
+    /// It flaps, or fails too many commands: only if there is no better one.
+    Marginal,
+    /// It has been silent for too long, just now: only if there is no other.
+    Suspect,
+}
+
+/// What a path that came back may carry, in bytes outstanding, both directions together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Allowance {
+    /// It is not on probation.
+    #[default]
+    Unlimited,
+    /// So much.
+    Bytes(u64),
+    /// So much, if there is no other path: it had its share of the volume's bytes for now.
+    Spent(u64),
+}
+
+/// Two queues, so that a small request never waits behind megabytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Class {
+    /// Up to 32 KiB, and all that moves no data: flush, reservation, lease.
+    Small,
+    /// The rest.
+    Bulk,
+}
+
+impl Class {
+    /// Longest small request, in bytes.
+    pub const SMALL_MAX: u32 = 32 * 1024;
+
+    /// The class of a request (not of a chunk of it) of `len` data bytes, 0 if it moves none.
+    pub fn of(len: u32) -> Class {
+        if len <= Class::SMALL_MAX {
+            Class::Small
+        } else {
+            Class::Bulk
+        }
+    }
+}
+
+/// The command that wants a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Where its data go; `None` if it has none.
+    pub direction: Option<Direction>,
+    /// Its data in bytes: of the chunk, where the request was cut.
+    pub len: u32,
+    /// Of the request.
+    pub class: Class,
+    /// Bytes of all that waits to go the same way and not after this one, this one included: of both classes for bulk,
+    /// of its own for small.
+    pub backlog: u64,
+    /// For how long more than one request has been waiting for a path, without a pause. Chunks of one request do not
+    /// make it two; what waits for a time or for a fence does not count.
+    pub pressed: Duration,
+    /// Rather not there: it failed there, or another copy of it is there. Kept to while any other path that is not
+    /// suspect is usable, and no longer; who must not have it there compares the choice.
+    pub avoid: Option<PathId>,
+}
+
+/// A path that may carry IO, as it is now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// Which.
     pub path: PathId,
     /// How well it serves the LUN.
     pub access: AccessClass,
+    /// How far it is trusted.
+    pub standing: Standing,
     /// It can take a command now: there is room in its command window and its depth limit.
     pub open: bool,
+    /// Commands outstanding.
+    pub in_flight: u32,
+    /// Bytes asked for and not finished: Q(i,d).
+    pub queued: PerDirection<u64>,
+    /// Delivery rate in bytes per second, not 0: B(i,d).
+    pub rate: PerDirection<u64>,
+    /// Round trip of a small command, target included: R(i).
+    pub round_trip: Duration,
+    /// Stall penalty: E(i).
+    pub stall: Duration,
+    /// Bytes that may be outstanding: W(i,d). Read by [`PolicyKind::LateBinding`] only.
+    pub window: PerDirection<u64>,
+    /// What its probation allows.
+    pub allowance: Allowance,
+}
+
+impl Candidate {
+    /// A path of which nothing is known but that it may carry IO: no limit, the rate everything starts with.
+    pub fn plain(path: PathId, access: AccessClass, open: bool, in_flight: u32) -> Candidate {
+        let both = |value| PerDirection {
+            read: value,
+            write: value,
+        };
+        Candidate {
+            path,
+            access,
+            standing: Standing::Full,
+            open,
+            in_flight,
+            queued: both(0),
+            rate: both(crate::path::meter::START_RATE),
+            round_trip: Duration::ZERO,
+            stall: Duration::ZERO,
+            window: both(u64::MAX),
+            allowance: Allowance::Unlimited,
+        }
+    }
+
+    /// Whether it can take the command at all: room for one more, and the ramp allows its bytes. A path on probation
+    /// that is idle takes one command whatever its length, or a long one would never leave.
+    fn takes(&self, ask: &Ask) -> bool {
+        let queued = self.queued.read.saturating_add(self.queued.write);
+        let allowed = match self.allowance {
+            Allowance::Unlimited => u64::MAX,
+            Allowance::Bytes(bytes) | Allowance::Spent(bytes) => bytes,
+        };
+        self.open && (self.in_flight == 0 || queued.saturating_add(u64::from(ask.len)) <= allowed)
+    }
+}
+
+/// What a policy decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// On this path, now.
+    Send(PathId),
+    /// Not now: ask again when something completes, or a path changes.
+    Wait,
 }
 
 /// What a policy remembers between two choices.
@@ -40,69 +218,45 @@ pub struct PolicyState {
     last: Option<PathId>,
 }
 
-/// The path for the next command, or `None` if it should wait. `candidates` are in the order of their ids.
+/// Whose turn it is among equals: those behind the last one chosen, then those before it, each in order.
+fn in_turn(state: &PolicyState, path: PathId) -> (bool, PathId) {
+    (state.last.is_some_and(|last| path <= last), path)
+}
+
+/// The path for the next command. `candidates` are in the order of their ids.
 pub fn choose(
     kind: PolicyKind,
     state: &mut PolicyState,
+    ask: &Ask,
     candidates: &[Candidate],
-) -> Option<PathId> {
-    debug_assert!(candidates.len() <= PATHS_MAX);
+) -> Choice {
     debug_assert!(candidates.is_sorted_by_key(|candidate| candidate.path));
-    let best = candidates.iter().map(|candidate| candidate.access).min()?;
-    let class = candidates
-        .iter()
-        .filter(|candidate| candidate.access == best);
-    let chosen = match kind {
-        PolicyKind::RoundRobin => round_robin::choose(state, class),
-        PolicyKind::Failover => failover::choose(state, class),
+    let left = Left::all(candidates)
+        .prefer(|candidate| candidate.standing != Standing::Suspect)
+        .prefer(|candidate| Some(candidate.path) != ask.avoid)
+        .prefer(|candidate| candidate.standing == Standing::Full);
+    let Some(best) = left.iter().map(|candidate| candidate.access).min() else {
+        return Choice::Wait;
     };
-    if chosen.is_some() {
-        state.last = chosen;
+    let left = left
+        .prefer(|candidate| candidate.access == best)
+        .prefer(|candidate| !matches!(candidate.allowance, Allowance::Spent(_)))
+        .iter();
+    let chosen = match kind {
+        PolicyKind::RoundRobin => round_robin::choose(state, ask, left),
+        PolicyKind::Failover => failover::choose(ask, left),
+        PolicyKind::QueueLength => queue_length::choose(state, ask, left),
+        PolicyKind::ServiceTime => service_time::choose(state, ask, left),
+        PolicyKind::LateBinding => late_binding::choose(ask, left),
+    };
+    match chosen {
+        Some(path) => {
+            state.last = Some(path);
+            Choice::Send(path)
+        }
+        None => Choice::Wait,
     }
-    chosen
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(path: u8, access: AccessClass, open: bool) -> Candidate {
-        Candidate {
-            path: PathId(path),
-            access,
-            open,
-        }
-    }
-
-    #[test]
-    fn the_best_access_class_goes_first() {
-        use AccessClass::{LbaDependent, NonOptimized, Optimized, Preferred};
-        // (candidates, chosen): the same under every policy.
-        let table = [
-            (vec![], None),
-            (vec![(0, NonOptimized, true)], Some(0)),
-            (vec![(0, NonOptimized, true), (1, Optimized, true)], Some(1)),
-            (vec![(0, Optimized, true), (1, Preferred, true)], Some(1)),
-            (
-                vec![(0, NonOptimized, true), (1, LbaDependent, true)],
-                Some(1),
-            ),
-            // A full better path is waited for: the other class is slower by the target's own word.
-            (vec![(0, NonOptimized, true), (1, Optimized, false)], None),
-        ];
-        for kind in [PolicyKind::RoundRobin, PolicyKind::Failover] {
-            for (candidates, chosen) in &table {
-                let candidates: Vec<_> = candidates
-                    .iter()
-                    .map(|&(path, access, open)| candidate(path, access, open))
-                    .collect();
-                let mut state = PolicyState::default();
-                assert_eq!(
-                    choose(kind, &mut state, &candidates),
-                    chosen.map(PathId),
-                    "{kind:?} {candidates:?}"
-                );
-            }
-        }
-    }
-}
+mod tests;

@@ -6,14 +6,15 @@ use iscsi_client::scsi::{Attention, Moves, Suspicion, Verdict, judge};
 use iscsi_client::session::{Completion, Transfer};
 use iscsi_client::time::Instant;
 
-use super::dispatch::request_of;
-use super::{CloseHow, IoError, Note, PathId, Tag, Volume};
+use super::{CloseHow, IoError, Note, PathId, Volume};
 use crate::attention::Action;
 use crate::contract::Operation;
 use crate::operation::Step;
 use crate::path::check::Extent;
+use crate::path::errors::Ended;
 use crate::path::{After, Phase};
-use crate::request::State;
+use crate::policy::Direction;
+use crate::task::{Role, Task};
 
 /// BUSY, TASK SET FULL: once more after 10 to 100 ms.
 const BUSY_MIN: Duration = Duration::from_millis(10);
@@ -27,15 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(180);
 impl Volume {
     /// A request's command was answered.
     pub(super) fn answered(&mut self, now: Instant, id: PathId, completion: &Completion) {
-        let Some((tag, generation)) = request_of(completion.handle) else {
-            return;
+        let Some(task) = self.tasks.find(completion.handle) else {
+            panic!("an answer to a command that is not running");
         };
-        let (State::Running { path, step, .. } | State::Aborting { path, step, .. }) =
-            self.table.state(tag)
-        else {
-            panic!("an answer to a command of a request that is not running");
-        };
-        assert!(path == id && self.table.slot(tag).generation == generation);
+        let task = self.tasks.end(task);
+        assert_eq!(task.path, id, "an answer from another path");
+        let step = task.step;
         let verdict = judge(
             moves(&step),
             completion.status,
@@ -43,21 +41,80 @@ impl Volume {
             completion.residual,
             completion.received,
         );
+        self.measured(now, &task, &verdict);
+        match task.role {
+            Role::Original => self.original_answered(now, &task, verdict),
+            Role::Hedge { spare } => {
+                self.heard_on_the_side(now, id, &verdict);
+                self.hedge_ended(&task, spare, verdict == Verdict::Success);
+            }
+            Role::Abandoned { spare } => {
+                self.heard_on_the_side(now, id, &verdict);
+                self.forget(spare);
+            }
+        }
+    }
+
+    /// What the answer says of the path.
+    fn measured(&mut self, now: Instant, task: &Task, verdict: &Verdict) {
+        let path = self.path_mut(task.path);
+        let ended = match verdict {
+            Verdict::PathError => Ended::Failed,
+            _ => Ended::Through,
+        };
+        if path.note_ending(now, ended) {
+            self.notes.push(Note::TooManyErrors { path: task.path });
+        }
+        let path = self.path_mut(task.path);
+        if *verdict != Verdict::Success {
+            // An answer without data says nothing of the path's rate.
+            path.load.dropped(task.sent);
+            return;
+        }
+        path.load.completed(now, task.sent);
+        path.depth.completed();
+        match task.step.direction() {
+            Some(Direction::Read) => path.tallies.bytes_read += u64::from(task.step.payload_len),
+            Some(Direction::Write) => {
+                path.tallies.bytes_written += u64::from(task.step.payload_len);
+            }
+            None => {}
+        }
+    }
+
+    /// News that came with an answer nobody waits for: the target tells them once.
+    fn heard_on_the_side(&mut self, now: Instant, id: PathId, verdict: &Verdict) {
+        match *verdict {
+            Verdict::UnitAttention(news) => self.attention(now, id, news),
+            Verdict::EarlierWriteLost => self.earlier_write_lost(id),
+            _ => {}
+        }
+    }
+
+    fn earlier_write_lost(&mut self, id: PathId) {
+        self.deferred_errors += 1;
+        self.flush_fails = true;
+        self.notes.push(Note::EarlierWriteLost { path: id });
+    }
+
+    fn original_answered(&mut self, now: Instant, task: &Task, verdict: Verdict) {
+        let id = task.path;
         match verdict {
-            Verdict::Success => self.succeeded(id, tag, &step),
+            Verdict::Success => {
+                self.path_mut(id).tallies.completed += 1;
+                self.part_done(task);
+            }
             Verdict::EarlierWriteLost => {
-                self.deferred_errors += 1;
-                self.flush_fails = true;
-                self.notes.push(Note::EarlierWriteLost { path: id });
-                self.again(tag, None, None);
+                self.earlier_write_lost(id);
+                self.again(task, None, None);
             }
             Verdict::UnitAttention(news) => {
-                self.again(tag, None, None);
+                self.again(task, None, None);
                 self.attention(now, id, news);
             }
             Verdict::Busy => {
                 let pause = self.jitter.between(BUSY_MIN, BUSY_MAX);
-                self.later(now, tag, pause);
+                self.later(now, task, pause);
             }
             Verdict::TaskSetFull => {
                 // The refused one is not among those in flight any more.
@@ -65,18 +122,16 @@ impl Volume {
                 let in_flight = path.in_flight() + 1;
                 path.depth.full(in_flight);
                 let pause = self.jitter.between(BUSY_MIN, BUSY_MAX);
-                self.later(now, tag, pause);
+                self.later(now, task, pause);
             }
             Verdict::BecomingReady => {
-                self.later(now, tag, READY_PAUSE);
+                self.later(now, task, READY_PAUSE);
             }
             Verdict::NotReady => {
-                if self.later(now, tag, READY_PAUSE) {
-                    self.table.avoid(tag, id);
-                }
+                self.later_elsewhere(now, task, READY_PAUSE);
             }
             Verdict::OtherGroup => {
-                self.table.wait(tag, None, Some(id));
+                self.part_waits(task, None, Some(id));
                 self.port_inactive(now, id);
             }
             Verdict::OtherPathOnce(suspicion) => {
@@ -86,97 +141,79 @@ impl Volume {
                         IoError::Io
                     }
                 };
-                let budget = &mut self.table.slot_mut(tag).budget;
+                let budget = &mut self.table.slot_mut(task.tag).budget;
                 match budget.elsewhere.checked_sub(1) {
                     Some(left) => {
                         budget.elsewhere = left;
-                        self.table.wait(tag, None, Some(id));
+                        self.part_waits(task, None, Some(id));
                     }
-                    None => self.finish(tag, Err(error)),
+                    None => self.part_failed(task, error),
                 }
             }
-            Verdict::PathError => self.again(tag, None, Some(id)),
-            Verdict::Aborted { .. } => self.again(tag, None, None),
-            Verdict::NotSupported => self.not_supported(tag, &step),
+            Verdict::PathError => self.again(task, None, Some(id)),
+            Verdict::Aborted { .. } => self.again(task, None, None),
+            Verdict::NotSupported => self.not_supported(task),
             Verdict::OutOfRange => {
-                self.finish(tag, Err(IoError::Io));
+                self.part_failed(task, IoError::Io);
                 self.request_examination(now, id, Extent::Full);
             }
             Verdict::LunGone => {
-                self.table.wait(tag, None, Some(id));
+                self.part_waits(task, None, Some(id));
                 let why = "the target has no such LUN any more".to_owned();
                 self.close_path(now, id, CloseHow::Abort, After::Gone { why });
             }
-            Verdict::NoSpace => self.finish(tag, Err(IoError::NoSpace)),
-            Verdict::WriteProtected => self.finish(tag, Err(IoError::ReadOnly)),
-            Verdict::ReservationConflict => self.finish(tag, Err(IoError::Reserved)),
-            Verdict::Miscompare | Verdict::Refused => self.finish(tag, Err(IoError::Io)),
-        }
-    }
-
-    fn succeeded(&mut self, id: PathId, tag: Tag, step: &Step) {
-        let tallies = {
-            let path = self.path_mut(id);
-            path.depth.completed();
-            &mut path.tallies
-        };
-        match step.transfer {
-            Transfer::Read { .. } => tallies.bytes_read += u64::from(step.payload_len),
-            Transfer::Write { .. } => tallies.bytes_written += u64::from(step.payload_len),
-            Transfer::None => {}
-        }
-        let slot = self.table.slot(tag);
-        match slot.plan.advance(step, &slot.request, &self.abilities) {
-            Some(plan) => {
-                self.table.slot_mut(tag).plan = plan;
-                self.table.wait(tag, None, None);
-            }
-            None => {
-                self.path_mut(id).tallies.completed += 1;
-                self.finish(tag, Ok(()));
-            }
+            Verdict::NoSpace => self.part_failed(task, IoError::NoSpace),
+            Verdict::WriteProtected => self.part_failed(task, IoError::ReadOnly),
+            Verdict::ReservationConflict => self.part_failed(task, IoError::Reserved),
+            Verdict::Miscompare | Verdict::Refused => self.part_failed(task, IoError::Io),
         }
     }
 
     /// Once more, as long as the request's budget lasts.
-    fn again(&mut self, tag: Tag, not_before: Option<Instant>, avoid: Option<PathId>) {
-        let budget = &mut self.table.slot_mut(tag).budget;
+    fn again(&mut self, task: &Task, not_before: Option<Instant>, avoid: Option<PathId>) {
+        let budget = &mut self.table.slot_mut(task.tag).budget;
         match budget.again.checked_sub(1) {
             Some(left) => {
                 budget.again = left;
-                self.table.wait(tag, not_before, avoid);
+                self.part_waits(task, not_before, avoid);
             }
-            None => self.finish(tag, Err(IoError::Io)),
+            None => self.part_failed(task, IoError::Io),
         }
     }
 
-    /// Once more after a pause, as long as patience lasts. Returns whether the request waits.
-    fn later(&mut self, now: Instant, tag: Tag, pause: Duration) -> bool {
-        let waits = now.since(self.table.slot(tag).arrived) < PATIENCE;
-        if waits {
-            self.table.wait(tag, Some(now + pause), None);
+    /// Once more after a pause, as long as patience lasts.
+    fn later(&mut self, now: Instant, task: &Task, pause: Duration) {
+        self.with_patience(now, task, pause, None);
+    }
+
+    /// As [`Volume::later`], and rather on another path.
+    fn later_elsewhere(&mut self, now: Instant, task: &Task, pause: Duration) {
+        self.with_patience(now, task, pause, Some(task.path));
+    }
+
+    fn with_patience(&mut self, now: Instant, task: &Task, pause: Duration, avoid: Option<PathId>) {
+        if now.since(self.table.slot(task.tag).arrived) < PATIENCE {
+            self.part_waits(task, Some(now + pause), avoid);
         } else {
-            self.finish(tag, Err(IoError::Io));
+            self.part_failed(task, IoError::Io);
         }
-        waits
     }
 
-    fn not_supported(&mut self, tag: Tag, step: &Step) {
-        let plan = self.table.slot(tag).plan;
-        match self.abilities.refused(plan, step) {
+    fn not_supported(&mut self, task: &Task) {
+        let slot = self.table.slot(task.tag);
+        let (plan, operation) = (slot.plan, slot.request.operation);
+        match self.abilities.refused(plan, task.span, &task.step) {
             Some(plan) => {
                 if plan.is_plain_write() {
                     self.notes.push(Note::WriteSameRefused);
                 }
-                self.table.slot_mut(tag).plan = plan;
-                self.table.wait(tag, None, None);
+                self.other_plan(task, plan);
             }
             None => {
-                let discard = self.table.slot(tag).request.operation == Operation::Discard;
-                if discard {
+                if operation == Operation::Discard {
                     self.notes.push(Note::UnmapRefused);
                 }
-                self.finish(tag, Err(IoError::NotSupported));
+                self.part_failed(task, IoError::NotSupported);
             }
         }
     }

@@ -1,126 +1,249 @@
-//! From the waiting list to a path, and from a path without future back to the list or to the answer.
+//! From the two lists of what waits to a path: small requests first, bulk in chunks, each bound as late as can be.
 
 use core::time::Duration;
 
 use iscsi_client::memory::{BufferId, Memory};
-use iscsi_client::session::{Command, Handle, Orphan};
+use iscsi_client::session::{Command, Transfer};
 use iscsi_client::time::Instant;
-use iscsi_client::wire::{TaskAttribute, TaskManagementFunction};
+use iscsi_client::wire::TaskAttribute;
 
-use super::{CloseHow, IoError, Note, OWN_BIT, PATHS_MAX, PathId, Tag, Volume};
-use crate::no_path::Fate;
-use crate::operation::Fill;
-use crate::path::{After, Phase};
-use crate::policy::{self, AccessClass, Candidate};
-use crate::request::State;
-use crate::volume::ending::Life;
+use super::{PathId, PolicyKind, Request, Tag, Volume};
+use crate::operation::{Fill, Plan, Span, Step};
+use crate::path::{Path, Phase};
+use crate::policy::{self, Ask, Choice, Class, Direction, PerDirection};
+use crate::request::{Hedge, Part, Work};
+use crate::task::{Role, Stage, Task, TaskId};
 
-/// ABORT TASK without answer for so long: the session is given up.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The session's name for a request's command.
-pub(super) fn handle(tag: Tag, generation: u16) -> Handle {
-    Handle(u32::from(generation) << 16 | u32::from(tag.0))
+/// How far a pass over one class's list has come.
+#[derive(Clone, Copy, Default)]
+struct Pass {
+    place: usize,
+    /// Requests that no path took.
+    full: u32,
+    /// No path takes any of it now.
+    blocked: PerDirection<bool>,
+    blocked_without_data: bool,
 }
 
-/// Tag and generation, unless it is a command of the volume's own.
-pub(super) fn request_of(handle: Handle) -> Option<(Tag, u16)> {
-    (handle.0 & OWN_BIT == 0).then_some((Tag(handle.0 as u16), (handle.0 >> 16) as u16))
+impl Pass {
+    fn blocked(&mut self, direction: Option<Direction>) -> &mut bool {
+        match direction {
+            Some(direction) => self.blocked.of_mut(direction),
+            None => &mut self.blocked_without_data,
+        }
+    }
 }
 
-/// Paths that may carry a request now, without allocation.
-struct Candidates {
-    list: [Candidate; PATHS_MAX],
-    len: usize,
+/// A piece of a request for one command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) tag: Tag,
+    pub(super) part: u8,
+    pub(super) span: Span,
+    pub(super) step: Step,
+}
+
+/// What is sent next.
+struct Offer {
+    piece: Piece,
+    /// The plan once it has been handed out.
+    plan: Plan,
+    path: PathId,
 }
 
 impl Volume {
-    /// Sends what can be sent, in order of arrival.
+    /// Sends what can be sent. Small requests go first, but bulk gets its share while both wait.
     pub(super) fn dispatch(&mut self, now: Instant) {
-        let mut place = 0;
-        while let Some(tag) = self.table.waiting_at(place) {
-            let State::Waiting { not_before, avoid } = self.table.state(tag) else {
-                unreachable!("what is in the list waits");
-            };
-            if not_before.is_some_and(|at| now < at) {
-                place += 1;
-                continue;
-            }
-            let slot = self.table.slot(tag);
-            let step = slot
-                .plan
-                .step(&slot.request, &self.abilities, BufferId(tag.0));
-            if step
-                .changes
-                .is_some_and(|extent| self.ledger.forbids(slot.serial, extent))
-            {
-                place += 1;
-                continue;
-            }
-            let Some(path) = self.choose(avoid) else {
-                if avoid.is_some() {
-                    place += 1;
-                    continue;
-                }
+        if self.table.waiting() == 0 {
+            self.pressed_since = None;
+            return;
+        }
+        let (mut small, mut bulk) = (Pass::default(), Pass::default());
+        loop {
+            let small_waits = self.table.listed(Class::Small, small.place).is_some();
+            let bulk_waits = self.table.listed(Class::Bulk, bulk.place).is_some();
+            let bulk_len = bulk_waits.then_some(policy::chunk::CHUNK_MAX);
+            let Some(first) = self.turns.next(small_waits, bulk_len) else {
                 break;
             };
-            let generation = self.table.run(place, path, step, now);
-            let command = Command {
-                handle: handle(tag, generation),
-                lun: self.config.lun,
-                cdb: step.cdb,
-                attribute: TaskAttribute::Simple,
-                transfer: step.transfer,
+            let pass = match first {
+                Class::Small => &mut small,
+                Class::Bulk => &mut bulk,
             };
-            let path = self.path_mut(path);
-            if step.fill != Fill::None {
-                path.fills.push((tag, generation, step.fill));
+            // Nothing of it can go: its pass is at the end of the list now, and the other has its turn.
+            if let Some(offer) = self.next_offer(now, first, pass) {
+                self.turns
+                    .sent(first, offer.piece.step.payload_len, bulk_waits);
+                self.send(now, &offer);
             }
-            let session = path
-                .session
-                .as_mut()
-                .expect("a path that is up has a session");
-            session.submit(now, command);
+        }
+        if small.full + bulk.full < 2 {
+            self.pressed_since = None;
+        } else {
+            self.pressed_since.get_or_insert(now);
         }
     }
 
-    fn choose(&mut self, avoid: Option<PathId>) -> Option<PathId> {
-        let all = self.candidates(None);
-        let others = match avoid {
-            Some(_) => self.candidates(avoid),
-            None => Candidates { ..all },
+    /// The first piece of this class, in order of arrival, that some path takes.
+    fn next_offer(&mut self, now: Instant, class: Class, pass: &mut Pass) -> Option<Offer> {
+        while let Some(tag) = self.table.listed(class, pass.place) {
+            let slot = self.table.slot(tag);
+            let Some(work) = slot.work(now).filter(|_| self.tasks.has_room()) else {
+                pass.place += 1;
+                continue;
+            };
+            let mut plan = slot.plan;
+            let (part, span, avoid) = match work {
+                Work::Again { part, span, avoid } => (part, span, avoid),
+                Work::Fresh { part } => {
+                    let most = self.chunk_blocks(&slot.request);
+                    let span = plan.take(&slot.request, &self.abilities, most);
+                    (part, span, None)
+                }
+            };
+            let step = plan.step(span, &slot.request, &self.abilities, BufferId(tag.0));
+            let direction = step.direction();
+            let forbidden = step
+                .changes
+                .is_some_and(|extent| self.ledger.forbids(slot.serial, extent));
+            if forbidden {
+                pass.place += 1;
+                continue;
+            }
+            if avoid.is_none() && *pass.blocked(direction) {
+                pass.full += 1;
+                pass.place += 1;
+                continue;
+            }
+            if let Choice::Send(path) = self.choose(now, &step, class, avoid) {
+                let piece = Piece {
+                    tag,
+                    part,
+                    span,
+                    step,
+                };
+                return Some(Offer { piece, plan, path });
+            }
+            if avoid.is_none() {
+                *pass.blocked(direction) = true;
+            }
+            pass.full += 1;
+            pass.place += 1;
+        }
+        None
+    }
+
+    /// The path for this command, if it shall go now.
+    pub(super) fn choose(
+        &mut self,
+        now: Instant,
+        step: &Step,
+        class: Class,
+        avoid: Option<PathId>,
+    ) -> Choice {
+        let direction = step.direction();
+        let waiting = direction.map_or(0, |direction| self.table.backlog(class, direction));
+        let ask = Ask {
+            direction,
+            len: step.payload_len,
+            class,
+            backlog: waiting * u64::from(self.block_len()),
+            pressed: self
+                .pressed_since
+                .map_or(Duration::ZERO, |since| now.since(since)),
+            avoid,
         };
-        let candidates = if others.len > 0 { others } else { all };
+        let candidates = self.candidates(now);
         policy::choose(
             self.config.policy,
             &mut self.policy,
-            &candidates.list[..candidates.len],
+            &ask,
+            candidates.as_slice(),
         )
     }
 
-    fn candidates(&self, without: Option<PathId>) -> Candidates {
-        let mut candidates = Candidates {
-            list: [Candidate {
-                path: PathId(0),
-                access: AccessClass::Optimized,
-                open: false,
-            }; PATHS_MAX],
-            len: 0,
+    fn send(&mut self, now: Instant, offer: &Offer) {
+        let piece = &offer.piece;
+        let id = self.start(now, piece, offer.path, Role::Original);
+        let slot = self.table.slot_mut(piece.tag);
+        slot.plan = offer.plan;
+        slot.parts[usize::from(piece.part)] = Part::Out {
+            span: piece.span,
+            original: Some(id),
+            hedge: Hedge::None,
         };
-        for id in self.path_ids() {
-            let path = self.path(id);
-            if let Phase::Up { access, .. } = path.phase
-                && without != Some(id)
-            {
-                candidates.list[candidates.len] = Candidate {
-                    path: id,
-                    access,
-                    open: path.is_open(),
-                };
-                candidates.len += 1;
-            }
+        self.table.relist(piece.tag);
+    }
+
+    /// Gives a command to its path's session.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        piece: &Piece,
+        path: PathId,
+        role: Role,
+    ) -> TaskId {
+        let step = &piece.step;
+        let deadline = now + step.timeout;
+        for other in self.path_ids().filter(|&other| other != path) {
+            self.path_mut(other).load.sent_elsewhere(step.payload_len);
         }
-        candidates
+        let load = &mut self.path_mut(path).load;
+        let sent = load.submitted(now, step.direction(), step.payload_len);
+        let late_at = self.late_at(path, &sent, role);
+        let id = self.tasks.start(Task {
+            tag: piece.tag,
+            part: piece.part,
+            path,
+            span: piece.span,
+            step: *step,
+            role,
+            sent,
+            stage: Stage::Running,
+            deadline,
+            late_at,
+        });
+        self.due(late_at.map_or(deadline, |at| at.min(deadline)));
+        let transfer = match (step.transfer, role) {
+            (Transfer::Read { len, .. }, Role::Hedge { spare }) => Transfer::Read {
+                buffer: spare,
+                offset: 0,
+                len,
+            },
+            (transfer, _) => transfer,
+        };
+        let command = Command {
+            handle: self.tasks.handle(id),
+            lun: self.config.lun,
+            cdb: step.cdb,
+            attribute: TaskAttribute::Simple,
+            transfer,
+        };
+        let path = self.path_mut(path);
+        if step.fill != Fill::None {
+            path.fills.push(id);
+        }
+        let session = path.session.as_mut();
+        let session = session.expect("a path that is up has a session");
+        session.submit(now, command);
+        id
+    }
+
+    /// How many blocks of a request one command carries at most.
+    fn chunk_blocks(&self, request: &Request) -> u32 {
+        if self.config.policy != PolicyKind::LateBinding {
+            return u32::MAX;
+        }
+        let usable = |path: &&Path| matches!(path.phase, Phase::Up { .. });
+        let usable = self.paths.iter().filter(usable).count() as u32;
+        let block_len = self.block_len();
+        let granularity = self
+            .config
+            .description
+            .optimal_granularity_blocks
+            .map_or(block_len, |blocks| blocks.saturating_mul(block_len));
+        let len = request.blocks.saturating_mul(block_len);
+        (policy::chunk::chunk_len(len, usable, granularity, u32::MAX) / block_len).max(1)
     }
 
     /// Writes parameter lists and zeros where the commands that leave now expect them.
@@ -128,142 +251,13 @@ impl Volume {
         let Some(path) = self.paths.get_mut(usize::from(id.0)) else {
             return;
         };
-        for (tag, generation, fill) in path.fills.drain(..) {
-            // Only for the command that asked for it: the tag may be another request's by now.
-            let same = !self.table.is_free(tag) && self.table.slot(tag).generation == generation;
-            if same && matches!(self.table.state(tag), State::Running { path, .. } if path == id) {
-                fill.write(BufferId(tag.0), memory);
-            }
-        }
-    }
-
-    /// A command of a dead session, not answered and never to be.
-    pub(super) fn orphaned(&mut self, id: PathId, orphan: Orphan) {
-        let Some((tag, generation)) = request_of(orphan.handle) else {
-            return;
-        };
-        let (State::Running { path, step, .. } | State::Aborting { path, step, .. }) =
-            self.table.state(tag)
-        else {
-            panic!("a session held a command of a request that is not running");
-        };
-        assert!(path == id && self.table.slot(tag).generation == generation);
-        if orphan.sent
-            && let Some(extent) = step.changes
-        {
-            let serial = self.table.slot(tag).serial;
-            self.ledger.record(serial, extent, self.path(id).nexus());
-        }
-        if self.life == Life::Running {
-            self.table.wait(tag, None, Some(id));
-        } else {
-            self.finish(tag, Err(IoError::Io));
-        }
-    }
-
-    /// The request has its result. It is answered now, or when the fence allows it.
-    pub(super) fn finish(&mut self, tag: Tag, result: Result<(), IoError>) {
-        let serial = self.table.slot(tag).serial;
-        let may_answer = match result {
-            Ok(()) => !self.ledger.is_unresolved(serial),
-            Err(_) => self.ledger.disown(serial),
-        };
-        if may_answer {
-            self.table.answer(tag);
-            self.complete(tag, result);
-        } else {
-            self.table.hold(tag, result);
-        }
-    }
-
-    /// Sessions were proven dead: answers that waited for it may go.
-    pub(super) fn release_held(&mut self) {
-        if self.table.held() == 0 {
-            return;
-        }
-        let held: Vec<Tag> = self.table.tags().collect();
-        for tag in held {
-            if let State::HeldByFence { result } = self.table.state(tag)
-                && !self.ledger.is_unresolved(self.table.slot(tag).serial)
+        for task in path.fills.drain(..) {
+            // Only for the command that asked for it: the slot may be another task's by now.
+            if let Some(task) = self.tasks.at(task)
+                && task.path == id
             {
-                self.table.answer(tag);
-                self.complete(tag, result);
+                task.step.fill.write(BufferId(task.tag.0), memory);
             }
         }
-    }
-
-    /// Fails what has no path, once the rule says so.
-    pub(super) fn enforce_no_path(&mut self, now: Instant) {
-        if self.no_path.fate(now) == Fate::Fail {
-            let failed = self.fail_idle();
-            if failed > 0 {
-                self.notes.push(Note::NoPath { failed });
-            }
-        }
-    }
-
-    /// Fails every request that is on no session, in order of arrival. Returns how many were answered.
-    pub(super) fn fail_idle(&mut self) -> u32 {
-        if self.table.waiting() == 0 && self.table.held() == 0 {
-            return 0;
-        }
-        let mut idle: Vec<Tag> = self
-            .table
-            .tags()
-            .filter(|&tag| {
-                matches!(
-                    self.table.state(tag),
-                    State::Waiting { .. } | State::HeldByFence { .. }
-                )
-            })
-            .collect();
-        idle.sort_by_key(|&tag| self.table.slot(tag).serial);
-        let mut failed = 0;
-        for tag in idle {
-            if self.ledger.disown(self.table.slot(tag).serial) {
-                self.table.answer(tag);
-                self.complete(tag, Err(IoError::Io));
-                failed += 1;
-            } else if let State::Waiting { .. } = self.table.state(tag) {
-                self.table.hold(tag, Err(IoError::Io));
-            }
-        }
-        failed
-    }
-
-    /// Commands without answer: first ABORT TASK, then the session's end.
-    pub(super) fn request_timeouts(&mut self, now: Instant) {
-        if self.table.deadline().is_none_or(|at| now < at) {
-            return;
-        }
-        for tag in (0..self.config.depth).map(Tag) {
-            match self.table.state(tag) {
-                State::Running { path, deadline, .. } if now >= deadline => {
-                    self.notes.push(Note::CommandTimeout { path });
-                    let name = handle(tag, self.table.slot(tag).generation);
-                    let lun = self.config.lun;
-                    self.table.abort(tag, now + ABORT_TIMEOUT);
-                    if let Some(session) = &mut self.path_mut(path).session {
-                        // Refused if too many are under way: then the deadline of this one decides.
-                        let function = TaskManagementFunction::AbortTask;
-                        session.manage(now, name, function, lun, Some(name));
-                    }
-                    // A command that had not even left is aborted on the spot.
-                    self.take_events(now, super::Link::Data(path).id(), None);
-                }
-                State::Aborting { path, deadline, .. } if now >= deadline => {
-                    let why = "a command was not answered, nor was its abort".to_owned();
-                    let after = After::Retry {
-                        why,
-                        pause: Duration::ZERO,
-                    };
-                    self.close_path(now, path, CloseHow::Abort, after);
-                    // Answered by the loss; until then nothing is due.
-                    self.table.await_loss(tag);
-                }
-                _ => {}
-            }
-        }
-        self.table.refresh_deadline(now);
     }
 }

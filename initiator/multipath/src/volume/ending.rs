@@ -42,9 +42,7 @@ impl Volume {
         self.life = Life::Draining {
             deadline: now + patience,
         };
-        while let Some(tag) = self.table.waiting_at(0) {
-            self.finish(tag, Err(IoError::Io));
-        }
+        self.fail_waiting();
     }
 
     pub(super) fn go_on_ending(&mut self, now: Instant) {

@@ -10,9 +10,12 @@ use iscsi_client::session::{Closed, Event, Session, SessionConfig};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::AsyncEvent;
 
-use super::dispatch::request_of;
 use super::ending::Life;
-use super::{CloseHow, Link, Note, OWN_TASKS, Output, PathId, Volume};
+use super::fencing::HANG_PAUSE;
+use super::overdue::ABORT_TIMEOUT;
+use super::{CloseHow, Link, Lost, Note, OWN_BIT, OWN_TASKS, Output, PathId, Volume};
+use crate::mutant::{Mutant, lives};
+use crate::operation::LONG_COMMAND_TIMEOUT;
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
@@ -20,10 +23,11 @@ use crate::path::{
     STANDBY_INTERVAL,
 };
 
-/// After so long without a received byte, a ping is sent.
-const PING_AFTER: Duration = Duration::from_secs(1);
-/// Without a received byte for so long after the ping, the session is closed.
-const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// An idle path is pinged so often. A path that died meanwhile is found by that, or by the first command.
+const PING_AFTER: Duration = Duration::from_millis(500);
+/// Without a received byte for so long after a ping, the session is closed although TCP acknowledges: no command would
+/// have been granted more, its abort included. A path whose TCP is silent, too, does not get here.
+const PING_TIMEOUT: Duration = LONG_COMMAND_TIMEOUT.saturating_add(ABORT_TIMEOUT);
 /// Longest pause that a target may ask for before a reconnect.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -54,7 +58,7 @@ impl Volume {
     pub(super) fn log_in(&mut self, now: Instant, id: PathId, entropy: [u8; 32]) {
         let owes = self
             .ledger
-            .owed_by(self.path(id).config.isid)
+            .login_owed_by(self.path(id).config.isid)
             .next()
             .is_some();
         let limit = if owes {
@@ -63,7 +67,9 @@ impl Volume {
             LOGIN_TIMEOUT
         };
         let session = self.session_config(id, entropy, limit, self.config.depth + OWN_TASKS);
-        self.path_mut(id).session = Some(Session::new(now, session));
+        let path = self.path_mut(id);
+        path.session = Some(Session::new(now, session));
+        path.silence.connected(now);
         self.set_phase(now, id, Phase::LoggingIn);
     }
 
@@ -86,7 +92,10 @@ impl Volume {
                 session_type: SessionType::Normal {
                     target_name: path.config.target_name.clone(),
                 },
-                isid: path.config.isid,
+                isid: match lives(Mutant::SameIsid) {
+                    true => self.paths[0].config.isid,
+                    false => path.config.isid,
+                },
                 offer: self.config.offer.clone(),
                 credentials,
                 entropy,
@@ -105,11 +114,15 @@ impl Volume {
         event: Event,
         memory: Option<&dyn Memory>,
     ) {
+        if let Event::Completed(_) = event {
+            self.path_mut(id).silence.completed(now);
+        }
         match event {
             Event::Established => self.established(now, id),
-            Event::Completed(completion) if request_of(completion.handle).is_some() => {
+            Event::Completed(completion) if completion.handle.0 & OWN_BIT == 0 => {
                 self.answered(now, id, &completion);
             }
+            Event::Completed(completion) if self.last_word_answered(now, &completion) => {}
             Event::Completed(completion) => self.examined(now, id, &completion, memory),
             Event::Async(message, sense) => match message.event {
                 AsyncEvent::Scsi if message.lun == self.config.lun => {
@@ -123,7 +136,8 @@ impl Volume {
                 _ => {}
             },
             // An aborted command comes as completed before this; one that does not come runs into its deadline.
-            Event::Managed { .. } | Event::Text | Event::Pong => {}
+            Event::Managed { handle, response } => self.function_answered(now, handle, response),
+            Event::Text | Event::Pong => {}
             Event::Closed(why) => self.path_closed(now, id, &why),
         }
     }
@@ -137,7 +151,7 @@ impl Volume {
         let isid = path.config.isid;
         let elsewhere = self
             .ledger
-            .owed_by(isid)
+            .login_owed_by(isid)
             .find(|nexus| nexus.portal_group != found);
         if let Some(nexus) = elsewhere {
             self.notes.push(Note::OtherPortalGroup {
@@ -174,6 +188,17 @@ impl Volume {
         }
         self.set_phase(now, id, Phase::Closing { after });
         self.close_link(Link::Data(id), how);
+        if lives(Mutant::MovedBeforeTheLoss) {
+            self.move_orphans(id);
+        }
+    }
+
+    fn move_orphans(&mut self, id: PathId) {
+        if let Some(mut session) = self.path_mut(id).session.take() {
+            for orphan in session.drain_orphans() {
+                self.orphaned(id, orphan);
+            }
+        }
     }
 
     /// The session ended by itself.
@@ -185,7 +210,14 @@ impl Volume {
             Closed::LoggedOut => CloseHow::Orderly,
             _ => CloseHow::Abort,
         };
-        let after = self.after(id, why);
+        let mut after = self.after(id, why);
+        let isid = self.path(id).config.isid;
+        if *why == Closed::LoginTimeout && self.ledger.login_owed_by(isid).next().is_some() {
+            self.return_hung(now, id);
+            if let After::Retry { pause, .. } = &mut after {
+                *pause = HANG_PAUSE;
+            }
+        }
         self.close_path(now, id, how, after);
     }
 
@@ -239,7 +271,7 @@ impl Volume {
         }
     }
 
-    pub(super) fn path_lost(&mut self, now: Instant, id: PathId, why: &str) {
+    pub(super) fn path_lost(&mut self, now: Instant, id: PathId, why: Lost) {
         let mut ending = Ending::Explained;
         // Answers that arrived before the loss count.
         if let Some(session) = &mut self.path_mut(id).session {
@@ -264,25 +296,24 @@ impl Volume {
         }
         let contested = self.path_mut(id).contest.ended(now, ending);
         self.path_mut(id).fills.clear();
-        if let Some(mut session) = self.path_mut(id).session.take() {
-            for orphan in session.drain_orphans() {
-                self.orphaned(id, orphan);
-            }
-        }
+        self.move_orphans(id);
+        self.session_silenced(now, id);
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),
             Phase::Down { .. } | Phase::Refused { .. } => return,
             _ => After::Retry {
-                why: why.to_owned(),
+                why: why.to_string(),
                 pause: Duration::ZERO,
             },
         };
         let after = if contested { self.contested() } else { after };
-        self.path_mut(id).depth = Default::default();
+        let path = self.path_mut(id);
+        path.depth = Default::default();
+        path.silence.disconnected(now);
         self.follow(now, id, after);
     }
 
-    fn lost_by_itself(&mut self, now: Instant, id: PathId, closed: &Closed, why: &str) {
+    fn lost_by_itself(&mut self, now: Instant, id: PathId, closed: &Closed, why: Lost) {
         let mut after = self.after(id, closed);
         if let After::Retry { why: sentence, .. } = &mut after {
             *sentence = format!("the connection was lost: {why}");

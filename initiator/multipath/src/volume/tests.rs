@@ -2,8 +2,10 @@
 
 mod basics;
 mod chance;
-
+mod detection;
 mod fencing;
+mod hold;
 mod host;
 mod outages;
+mod spread;
 mod trouble;

@@ -9,7 +9,8 @@ use iscsi_client::session::Completion;
 use iscsi_client::time::Instant;
 
 use super::{CloseHow, Link, Note, PathId, Volume};
-use crate::identity::{Description, ProbeFailure};
+use crate::identity::{Description, ProbeFailure, TaskSet};
+use crate::mutant::{Mutant, lives};
 use crate::path::check::{self, Check, Extent, Failed, access_of};
 use crate::path::{After, Examination, GROUPS_INTERVAL, Phase, STANDBY_INTERVAL, Sent};
 use crate::policy::AccessClass;
@@ -127,7 +128,7 @@ impl Volume {
         path.note_round_trip(now.since(sent.at));
         if drained {
             let nexus = self.path(id).nexus();
-            self.proven_dead(id, nexus);
+            self.reinstated(now, id, nexus);
         }
         match result {
             None => {}
@@ -237,7 +238,9 @@ impl Volume {
         } else {
             attached.difference_or_size(&found.identity)
         };
-        if let Some(difference) = difference {
+        if let Some(difference) = difference
+            && !lives(Mutant::AnyIdentity)
+        {
             let why = difference.to_string();
             self.close_path(now, id, CloseHow::Abort, After::Refuse { why });
             return false;
@@ -253,6 +256,10 @@ impl Volume {
         {
             self.abilities.force_writes();
             self.notes.push(Note::WriteCacheOn);
+        }
+        if found.task_set == TaskSet::PerNexus {
+            // One port that says so is enough for the longer proof, and no later word takes it back.
+            self.config.description.task_set = TaskSet::PerNexus;
         }
         self.path_mut(id).target_port_group = found.target_port_group;
         true

@@ -105,10 +105,14 @@ pub struct LunConfig {
     pub max_write_same_blocks: u64,
     /// TST=001b: each nexus has a task set of its own, and ordered commands wait only for their nexus's.
     pub task_set_per_nexus: bool,
+    /// ORDERED is taken for SIMPLE.
+    pub ignores_order: bool,
     /// Shortest time in the backend.
     pub latency_min: Duration,
     /// Longest time in the backend.
     pub latency_max: Duration,
+    /// A parked command runs on by itself after so long: the backend's own limit.
+    pub park_max: Option<Duration>,
     /// How sense is written.
     pub sense_format: Format,
     /// Record effects for [`LogicalUnit::take_effects`]; the judge must take them, or they pile up.
@@ -134,8 +138,10 @@ impl Default for LunConfig {
             max_unmap_descriptors: 8,
             max_write_same_blocks: 1 << 16,
             task_set_per_nexus: false,
+            ignores_order: false,
             latency_min: Duration::from_micros(50),
             latency_max: Duration::from_micros(500),
+            park_max: None,
             sense_format: Format::Fixed,
             record_effects: false,
         }
@@ -196,7 +202,10 @@ enum Progress {
     /// Behind an ordered command, or ordered itself.
     Waiting(Duration),
     Running(Instant),
-    Parked,
+    /// Until it is released, or until then.
+    Parked {
+        until: Option<Instant>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -340,14 +349,14 @@ impl LogicalUnit {
     pub fn parked(&self) -> impl Iterator<Item = (JobId, &Job)> {
         self.jobs
             .iter()
-            .filter(|entry| entry.progress == Progress::Parked)
+            .filter(|entry| matches!(entry.progress, Progress::Parked { .. }))
             .map(|entry| (entry.id, &entry.job))
     }
 
     /// Lets a parked command run at once.
     pub fn release(&mut self, now: Instant, id: JobId) {
         for entry in &mut self.jobs {
-            if entry.id == id && entry.progress == Progress::Parked {
+            if entry.id == id && matches!(entry.progress, Progress::Parked { .. }) {
                 entry.progress = Progress::Running(now);
             }
         }
@@ -356,7 +365,7 @@ impl LogicalUnit {
     /// Lets all parked commands run at once.
     pub fn release_all(&mut self, now: Instant) {
         for entry in &mut self.jobs {
-            if entry.progress == Progress::Parked {
+            if matches!(entry.progress, Progress::Parked { .. }) {
                 entry.progress = Progress::Running(now);
             }
         }
@@ -509,7 +518,8 @@ impl LogicalUnit {
             id,
             job,
             progress: if park {
-                Progress::Parked
+                let until = self.config.park_max.map(|limit| now + limit);
+                Progress::Parked { until }
             } else {
                 Progress::Waiting(latency)
             },
@@ -545,6 +555,7 @@ impl LogicalUnit {
                 .iter()
                 .filter(|other| !self.config.task_set_per_nexus || other.job.nexus == nexus);
             let may = match entry.job.attribute {
+                _ if self.config.ignores_order => true,
                 TaskAttribute::HeadOfQueue => true,
                 TaskAttribute::Ordered => older.next().is_none(),
                 TaskAttribute::Simple | TaskAttribute::Untagged => {
@@ -563,6 +574,7 @@ impl LogicalUnit {
             .iter()
             .filter_map(|entry| match entry.progress {
                 Progress::Running(due) => Some(due),
+                Progress::Parked { until } => until,
                 _ => None,
             })
             .min()
@@ -575,7 +587,9 @@ impl LogicalUnit {
             .iter()
             .enumerate()
             .filter_map(|(at, entry)| match entry.progress {
-                Progress::Running(due) if due <= now => Some((due, entry.id, at)),
+                Progress::Running(due) | Progress::Parked { until: Some(due) } if due <= now => {
+                    Some((due, entry.id, at))
+                }
                 _ => None,
             })
             .min()

@@ -108,6 +108,7 @@ pub(super) fn mode(config: &LunConfig, page: u8) -> Option<Vec<u8>> {
         let mut page = vec![0; 12];
         page[0] = 0x0a;
         page[1] = 10;
+        page[2] = if config.task_set_per_nexus { 0x20 } else { 0 };
         page[3] = 0x10; // free reordering of simple commands
         page
     };

@@ -10,6 +10,7 @@ use crate::prng::Prng;
 #[derive(Clone, Debug)]
 pub struct Store {
     block_size: usize,
+    zeros: Box<[u8]>,
     medium: BTreeMap<u64, Option<Box<[u8]>>>,
     /// Written and not yet on the medium; `None` is a discarded block.
     cache: BTreeMap<u64, Option<Box<[u8]>>>,
@@ -20,6 +21,7 @@ impl Store {
     pub fn new(block_size: u32) -> Store {
         Store {
             block_size: block_size as usize,
+            zeros: vec![0; block_size as usize].into(),
             medium: BTreeMap::new(),
             cache: BTreeMap::new(),
         }
@@ -30,7 +32,7 @@ impl Store {
         for lba in lba..lba + blocks {
             match self.cache.get(&lba).or_else(|| self.medium.get(&lba)) {
                 Some(Some(block)) => into.extend_from_slice(block),
-                _ => into.resize(into.len() + self.block_size, 0),
+                _ => into.extend_from_slice(&self.zeros),
             }
         }
     }

@@ -21,6 +21,10 @@ pub enum Bug {
     ExpDataSn,
     /// An R2T number is skipped.
     R2tSnGap,
+    /// An R2T is not sent: the target waits for data that nobody was asked for.
+    R2tLost,
+    /// A response to a command that did all claims that data are missing.
+    WrongResidual,
     /// An R2T asks for bytes beyond the write.
     R2tBeyond,
     /// An R2T asks for more than MaxBurstLength.
@@ -43,7 +47,7 @@ pub enum Bug {
     Garbage,
 }
 
-/// All of them, for tests that try each.
+/// Those that end a session at once, for tests that try each.
 pub const BUGS: [Bug; 18] = [
     Bug::DataSnGap,
     Bug::DataInOffset,
@@ -65,6 +69,9 @@ pub const BUGS: [Bug; 18] = [
     Bug::Garbage,
 ];
 
+/// U bit of a SCSI Response.
+const RESIDUAL_UNDERFLOW: u8 = 0x02;
+
 /// What becomes of a PDU.
 pub(super) enum Twist {
     /// The bug waits for another PDU.
@@ -79,6 +86,8 @@ pub(super) enum Twist {
     NoData,
     /// Send garbage instead.
     Garbage,
+    /// Send nothing.
+    Nothing,
 }
 
 impl Bug {
@@ -101,6 +110,12 @@ impl Bug {
             Bug::StatSnGap if response => add(bhs, 24, 1),
             Bug::ExpDataSn if response => add(bhs, 36, 1),
             Bug::R2tSnGap if r2t => add(bhs, 36, 1),
+            Bug::R2tLost if r2t => return Twist::Nothing,
+            // Responses to reads carry an ExpDataSN and may have a residual already.
+            Bug::WrongResidual if response && bhs.0[1..4] == [0x80, 0, 0] => {
+                bhs.0[1] |= RESIDUAL_UNDERFLOW;
+                add(bhs, 44, 1);
+            }
             Bug::R2tBeyond if r2t => add(bhs, 40, 1 << 30),
             Bug::R2tTooLong if r2t => {
                 bhs.0[44..48].copy_from_slice(&burst.saturating_add(4).to_be_bytes());

@@ -138,6 +138,10 @@ pub struct TargetConfig {
     pub limits: Limits,
     /// How it treats a known identity.
     pub reinstatement: Reinstatement,
+    /// A command is executed by the thread that reads the connection: nothing is read, and no ping answered, meanwhile.
+    pub works_while_reading: bool,
+    /// A command that is refused is answered before its data have come; they are ignored then.
+    pub answers_before_data: bool,
     /// CHAP, if it wants any.
     pub chap: Option<Chap>,
     /// Initiators that may log in; all if empty.
@@ -158,6 +162,8 @@ pub struct TargetConfig {
     pub proposals: Vec<(String, String)>,
     /// Tasks that another session's LUN reset ends get TASK ABORTED (TAS=1) instead of silence.
     pub task_aborted_status: bool,
+    /// LOGICAL UNIT RESET is supported.
+    pub lun_reset: bool,
 }
 
 impl Default for TargetConfig {
@@ -172,6 +178,8 @@ impl Default for TargetConfig {
             portals: vec![portal("10.20.5.254:3260"), portal("10.20.6.254:3260")],
             limits: Limits::default(),
             reinstatement: Reinstatement::default(),
+            works_while_reading: false,
+            answers_before_data: false,
             chap: None,
             allowed: Vec::new(),
             first_attention: Some(Code::POWER_ON),
@@ -182,6 +190,7 @@ impl Default for TargetConfig {
             text_max: 8192,
             proposals: Vec::new(),
             task_aborted_status: true,
+            lun_reset: true,
         }
     }
 }

@@ -48,6 +48,9 @@ impl Target {
                 drop_tasks(session, lun);
                 self.abort(now, lun, |job| job.nexus == nexus)
             }
+            5 if !self.config.lun_reset => {
+                return self.answer_management(session, tag, UNSUPPORTED);
+            }
             4 | 5 => {
                 drop_tasks(session, lun);
                 self.end_tasks_of_others(nexus, lun, function == 5);

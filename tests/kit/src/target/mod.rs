@@ -3,7 +3,7 @@
 //! It is strict: whatever the initiator does against the RFC is recorded as a [`Violation`] and ends the
 //! connection, so that every test judges the initiator. It is wrong only on demand ([`Bug`]).
 //!
-//! - `config`: portals, limits, temperament
+//! - `config`: portals, limits, temperament; `flavour`: that of targets people own
 //! - `login`, `chap`, `negotiate`, `text`: up to full feature phase; `admission`: from there to a session
 //! - `session`: PDUs of full feature phase; `task`: the data phase of a command
 //! - `manage`: task management; `stream`: framing and digests; `bug`: wrong on demand
@@ -12,6 +12,7 @@ mod admission;
 mod bug;
 mod chap;
 mod config;
+mod flavour;
 mod login;
 mod manage;
 mod negotiate;
@@ -29,6 +30,7 @@ use iscsi_client::wire::{
 
 pub use bug::{BUGS, Bug};
 pub use config::{Chap, Digests, Limits, LoginFate, Ping, Portal, Reinstatement, TargetConfig};
+pub use flavour::{FLAVOURS, Flavour};
 pub use negotiate::Terms;
 
 use crate::disk::{Code, LogicalUnit, Nexus};
@@ -115,6 +117,9 @@ struct Final {
 #[derive(Debug)]
 struct Connection {
     group: Tpgt,
+    portal: usize,
+    /// Its input is not looked at before.
+    reads_from: Option<Instant>,
     input: Vec<u8>,
     output: Vec<u8>,
     phase: Phase,
@@ -206,8 +211,9 @@ impl Target {
         }
     }
 
-    /// Disarms the faults of all units.
+    /// Disarms all bugs and the faults of all units.
     pub fn disarm(&mut self) {
+        self.bugs.clear();
         for unit in self.units.values_mut() {
             unit.heal();
         }
@@ -270,11 +276,13 @@ impl Target {
 
     /// A connection comes in at a portal. False: the portal does not exist.
     pub fn accept(&mut self, now: Instant, conn: ConnId, portal: usize) -> bool {
-        let Some(portal) = self.config.portals.get(portal) else {
+        let Some(at) = self.config.portals.get(portal) else {
             return false;
         };
         let connection = Connection {
-            group: portal.group,
+            group: at.group,
+            portal,
+            reads_from: None,
             input: Vec::new(),
             output: Vec::new(),
             phase: Phase::Login(Box::new(Negotiation::new())),
@@ -288,6 +296,16 @@ impl Target {
         let known = self.conns.insert(conn, connection);
         assert!(known.is_none(), "connection {conn:?} exists");
         true
+    }
+
+    /// The connections that a portal has now are read again only from `until` on; what arrives until then lies in
+    /// their receive buffers, as where a connection's thread is busy with a slow disk.
+    pub fn stop_reading(&mut self, portal: usize, until: Instant) {
+        for conn in self.conns.values_mut() {
+            if conn.portal == portal {
+                conn.reads_from = Some(until);
+            }
+        }
     }
 
     /// Takes stream bytes of a connection. Bytes for a connection that is over are ignored.
@@ -368,7 +386,8 @@ impl Target {
             .sessions
             .values()
             .filter_map(|session| self.data_deadline(session));
-        units.chain(conns).chain(data).min()
+        let readers = self.conns.values().filter_map(|conn| conn.reads_from);
+        units.chain(conns).chain(data).chain(readers).min()
     }
 
     fn data_deadline(&self, session: &Session) -> Option<Instant> {
@@ -379,6 +398,15 @@ impl Target {
     pub fn handle_timeout(&mut self, now: Instant) {
         for unit in self.units.values_mut() {
             unit.handle_timeout(now);
+        }
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in conns {
+            if let Some(conn) = self.conns.get_mut(&id)
+                && conn.reads_from.is_some_and(|from| from <= now)
+            {
+                conn.reads_from = None;
+                self.read(now, id);
+            }
         }
         let late: Vec<ConnId> = self
             .sessions
@@ -460,12 +488,15 @@ impl Target {
 
     /// Takes PDUs off a connection's input as long as there are complete ones.
     fn read(&mut self, now: Instant, id: ConnId) {
-        while let Some(conn) = self.conns.get_mut(&id) {
+        while let Some(conn) = self.conns.get_mut(&id)
+            && conn.reads_from.is_none()
+        {
             let (limit, full) = match &conn.phase {
                 Phase::Login(_) => (8192, None),
                 Phase::Full(nexus) => {
                     let session = &self.sessions[nexus];
-                    if !session.held_by.is_empty() {
+                    let works = self.config.works_while_reading && session.is_executing();
+                    if works || !session.held_by.is_empty() {
                         return;
                     }
                     (
@@ -548,8 +579,10 @@ impl Target {
                 }
             }
         }
-        if matches!(twist, Twist::NoData) {
-            data = &[];
+        match twist {
+            Twist::Nothing => return,
+            Twist::NoData => data = &[],
+            _ => {}
         }
         let start = conn.output.len();
         stream::put(

@@ -96,6 +96,12 @@ impl Session {
             .min()
     }
 
+    /// Whether a command is in the backend.
+    pub(super) fn is_executing(&self) -> bool {
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| matches!(task.phase, Phase::Executing))
+    }
+
     /// Forgets a task without an answer.
     pub(super) fn drop_task(&mut self, tag: u32) {
         if let Some(task) = self.tasks.remove(&tag) {
@@ -270,6 +276,11 @@ impl Target {
             (Some(answer), None) => {
                 session.tasks.insert(tag, task);
                 self.respond(session, tag, answer);
+            }
+            (Some(answer), Some(_)) if self.config.answers_before_data => {
+                session.tasks.insert(tag, task);
+                self.respond(session, tag, answer);
+                session.aborted.insert(tag);
             }
             (Some(answer), Some(burst)) => {
                 task.phase = Phase::Draining(burst, answer);

@@ -111,8 +111,8 @@ impl Collection {
         let known = unsolicited
             .as_ref()
             .map_or(immediate.len() as u32, |burst| burst.end);
-        let mut data = immediate.to_vec();
-        data.resize(wanted.max(known) as usize, 0);
+        let mut data = vec![0; wanted.max(known) as usize];
+        data[..immediate.len()].copy_from_slice(immediate);
         Collection {
             data,
             wanted,

@@ -22,7 +22,7 @@ same 0 "$(attr ro)" "read-only flag"
 sanblk status
 expect sh -c "sanblk status | grep -q $DEV"
 same up "$(field .health)" "health"
-same round-robin "$(field .policy)" "policy"
+same late-binding "$(field .policy)" "policy"
 same "san5 san6" "$(field '[.paths[].interface] | join(" ")')" "interfaces the paths are bound to"
 
 say "attach again prints the same device and adds nothing"
@@ -40,6 +40,11 @@ say "settings change live"
 expect sanblk set "$DEV" --no-path-retry 30
 same 30 "$(field .no_path_retry)" "no_path_retry"
 refute sanblk set "$DEV" --no-path-retry sometimes
+for policy in round-robin failover queue-length service-time late-binding; do
+    expect sanblk set "$DEV" --policy $policy
+    same $policy "$(field .policy)" "policy"
+    verify_fill "$DEV" 4M
+done
 
 say "detach ends in bounded time; the rest is empty"
 detach

@@ -97,6 +97,30 @@ fn idleness_brings_a_ping_and_its_answer_peace() {
 }
 
 #[test]
+fn several_pings_may_be_unanswered_but_not_any_number() {
+    let mut bench = Bench::new();
+    for asked in 1..=6 {
+        assert_eq!(bench.session.ping(bench.now), asked <= 4);
+    }
+    let sent = bench.sent();
+    assert_eq!((sent.len(), bench.session.pings()), (4, 4));
+    // Answered in any order, each once.
+    for index in [2, 0, 3, 1] {
+        let pong = NopIn {
+            task: sent[index].task(),
+            lun: Lun::default(),
+            transfer: TransferTag::NONE,
+            numbers: bench.numbers(),
+            data_len: 0,
+        };
+        bench.receive(pong.emit(), &[]);
+    }
+    assert_eq!(bench.events(), vec![Event::Pong; 4]);
+    assert_eq!(bench.session.pings(), 0);
+    assert!(bench.session.ping(bench.now));
+}
+
+#[test]
 fn silence_after_a_ping_closes_the_session() {
     let mut bench = Bench::new();
     bench.submit(1, Transfer::None);
@@ -281,8 +305,8 @@ fn a_response_to_a_function_that_has_not_left() {
     let mut bench = Bench::new();
     let reset = TaskManagementFunction::LogicalUnitReset;
     bench.session.manage(bench.now, Handle(9), reset, LUN, None);
-    // The peer guesses the tag: first reserved slot, first generation.
-    let task = TaskTag(0x1_0000 | (8 + 3));
+    // The peer guesses the tag: behind text, logout and four pings, first generation.
+    let task = TaskTag(0x1_0000 | (8 + 6));
     let response = TaskManagementResponse {
         response: 0,
         task,

@@ -304,3 +304,62 @@ fn additional_header_segments_are_skipped() {
         assert_eq!(bench.memory.buffers[0][512..520], [5; 8]);
     }
 }
+
+#[test]
+fn a_redirected_read_touches_its_first_place_no_more() {
+    for data_digest in [false, true] {
+        let (mut bench, task) = reading(
+            Negotiated {
+                data_digest,
+                ..terms()
+            },
+            1000,
+        );
+        let first = bench.data_in(task, 0, 0);
+        bench.receive(first.emit(), &[1; 400]);
+        let status = bench.good_with_data();
+        let second = DataIn {
+            last: true,
+            status,
+            ..bench.data_in(task, 1, 400)
+        };
+        let bytes = serialise(second.emit(), &[2; 600], bench.digests);
+        // In the middle of a PDU.
+        let (now, later) = bytes.split_at(48 + 100);
+        bench.session.receive(bench.now, now, &mut bench.memory);
+        bench.session.redirect(Handle(1), BufferId(0), 8192);
+        let untouched = bench.memory.buffers[0][1012..1512].to_vec();
+        let want = Want::Payload {
+            buffer: BufferId(0),
+            offset: 8192 + 500,
+            len: 500,
+        };
+        assert_eq!(bench.session.want(), want);
+        bench.session.receive(bench.now, later, &mut bench.memory);
+        assert_eq!(bench.events(), [good(1, 1000)]);
+        assert_eq!(bench.memory.buffers[0][512..912], [1; 400]);
+        assert_eq!(bench.memory.buffers[0][912..1012], [2; 100]);
+        assert_eq!(bench.memory.buffers[0][1012..1512], untouched);
+        assert_eq!(bench.memory.buffers[0][8692..9192], [2; 500]);
+        // It is over: there is nothing to redirect.
+        bench.session.redirect(Handle(1), BufferId(0), 0);
+    }
+}
+
+#[test]
+fn only_a_command_that_has_not_left_can_be_withdrawn() {
+    let (mut bench, _) = reading(terms(), 512);
+    bench.read(2, 0, 512);
+    bench.read(3, 0, 512);
+    assert!(!bench.session.withdraw(Handle(1)), "it has left");
+    assert!(bench.session.withdraw(Handle(2)));
+    assert!(!bench.session.withdraw(Handle(2)), "it is not there");
+    assert_eq!(bench.events(), []);
+    let sent = bench.sent();
+    let numbers: Vec<_> = sent
+        .iter()
+        .map(|pdu| ScsiCommand::parse(&pdu.bhs).unwrap().cmd_sn)
+        .collect();
+    assert_eq!(numbers, [CmdSn(2)], "no hole in the numbering");
+    assert_eq!(bench.session.in_flight(), 2);
+}

@@ -114,7 +114,7 @@ fn without_a_sibling_in_the_group_only_the_return_fences() {
     assert!(
         host.volume.status().paths[0]
             .fence
-            .contains("only by its own return")
+            .contains("by its own return, or a timed hold of 310 s")
     );
     assert!(!host.noted(|note| matches!(note, Note::FenceStarted { .. })));
     host.heal(0);

@@ -16,13 +16,14 @@ use kit::target::{ConnId, TargetConfig};
 use kit::world::{HostEvent, Incident, LUN_0, World};
 
 use crate::contract::*;
-use crate::identity::{Description, Identity, UnmapLimits};
+use crate::identity::{Description, Identity, TaskSet, UnmapLimits};
 use crate::isid::{IsidKey, isid};
 use crate::note::Note;
 use crate::volume::Volume;
 
 pub(super) const DEPTH: u16 = 16;
 const IO_LEN: u32 = 1 << 20;
+const SPARES: u16 = PATHS_MAX as u16 + 8;
 const INITIATOR: &str = "iqn.2026-01.test:host";
 
 pub(super) struct Host {
@@ -81,6 +82,10 @@ pub(super) fn describe(unit: &LunConfig) -> Description {
             .ok()
             .filter(|&blocks| blocks > 0),
         write_same_unmaps: unit.thin,
+        task_set: match unit.task_set_per_nexus {
+            true => TaskSet::PerNexus,
+            false => TaskSet::Shared,
+        },
         target_port_group: Some(1),
         alua: unit.alua,
     }
@@ -105,6 +110,11 @@ impl Host {
             first_scratch: BufferId(DEPTH),
             scratch_len: 64 << 10,
             io_len_max: IO_LEN,
+            spares: SpareBuffers {
+                first: BufferId(DEPTH + LINKS_MAX as u16),
+                count: SPARES,
+                len: 128 << 10,
+            },
             initiator_name: INITIATOR.into(),
             credentials: None,
             offer: Offer::default(),
@@ -112,6 +122,7 @@ impl Host {
             description: describe(&unit),
             no_path_retry: NoPathRetry::Queue,
             policy: PolicyKind::RoundRobin,
+            allow_lun_reset: false,
             seed,
         };
         adjust(&mut config);
@@ -120,7 +131,7 @@ impl Host {
         let mut host = Host {
             volume: Volume::new(world.now(), config),
             world,
-            memory: Buffers::new(usize::from(DEPTH) + LINKS_MAX, IO_LEN as usize),
+            memory: Buffers::new(usize::from(DEPTH + SPARES) + LINKS_MAX, IO_LEN as usize),
             done: Vec::new(),
             notes: Vec::new(),
             patience: seconds(60),
@@ -174,9 +185,11 @@ impl Host {
         let now = self.now();
         while let Some(at) = self.closing.iter().position(|&(due, _)| due <= now) {
             let (_, link) = self.closing.remove(at);
-            self.volume.lost(now, link, "closed");
+            self.volume.lost(now, link, Lost::Ours);
         }
-        if self.volume.poll_timeout().is_some_and(|at| at <= now) {
+        let due = self.volume.poll_timeout().is_some_and(|at| at <= now);
+        self.report_progress();
+        if due {
             self.volume.handle_timeout(now);
         }
         while let Some(output) = self.volume.poll_output() {
@@ -205,6 +218,29 @@ impl Host {
         }
     }
 
+    fn report_progress(&mut self) {
+        let now = self.now();
+        for index in 0..LINKS_MAX {
+            let link = LinkId(index as u8);
+            if self.volume.wants_progress(now, link)
+                && let Some((conn, true)) = self.conns[index]
+                && let Some(progress) = self.world.net.progress(now, conn)
+            {
+                let progress = TcpProgress {
+                    acked: progress.acked,
+                    received: progress.received,
+                    unacked: progress.unacked,
+                    since_ack: progress.since_ack,
+                    since_data: progress.since_data,
+                    since_sent: progress.since_sent,
+                    rtt: None,
+                    min_rtt: None,
+                };
+                self.volume.tcp_progress(now, link, progress);
+            }
+        }
+    }
+
     fn perform(&mut self, output: Output) {
         let now = self.now();
         match output {
@@ -224,6 +260,18 @@ impl Host {
                     self.closing.push((now + delay, link));
                 }
             }
+            Output::Publish {
+                spare,
+                tag,
+                offset,
+                len,
+            } => {
+                let bytes = self.memory.read(spare, 0, len).to_vec();
+                let place = self.memory.write(BufferId(tag.0), offset, len);
+                place.copy_from_slice(&bytes);
+            }
+            // Nothing stays armed between two turns.
+            Output::Rearm { link } => self.volume.rearmed(now, link),
             Output::Note(note) => self.notes.push(note),
         }
     }
@@ -268,27 +316,31 @@ impl Host {
 
     /// Waits for the next thing that happens to the host.
     pub(super) fn step(&mut self, wake: Instant) {
-        let event = self.world.advance(wake);
+        if let Some(event) = self.world.advance(wake) {
+            self.happened(event);
+        }
+    }
+
+    pub(super) fn happened(&mut self, event: HostEvent) {
         let now = self.now();
         match event {
-            Some(HostEvent::Connected(conn)) => {
+            HostEvent::Connected(conn) => {
                 if let Some(link) = self.link_of(conn) {
                     self.conns[usize::from(link.0)] = Some((conn, true));
                     self.volume.connected(now, link, [0x5a; 32]);
                 }
             }
-            Some(HostEvent::Received(conn, bytes)) => {
+            HostEvent::Received(conn, bytes) => {
                 if let Some(link) = self.link_of(conn) {
                     self.receive(link, &bytes);
                 }
             }
-            Some(HostEvent::Lost(conn)) => {
+            HostEvent::Lost(conn) => {
                 if let Some(link) = self.link_of(conn) {
                     self.conns[usize::from(link.0)] = None;
-                    self.volume.lost(now, link, "connection reset by peer");
+                    self.volume.lost(now, link, Lost::Reset);
                 }
             }
-            None => {}
         }
     }
 
