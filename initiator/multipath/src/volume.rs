@@ -55,7 +55,7 @@ pub use crate::contract::{
     Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
-pub use orders::OrderRefused;
+pub use orders::{DRAIN_LIMIT, OrderRefused};
 
 use crate::attention::Attentions;
 use crate::fence::Ledger;

@@ -11,6 +11,7 @@ use core::fmt;
 use core::time::Duration;
 
 use iscsi_client::time::Instant;
+use iscsi_client::wire::Isid;
 
 use super::ending::Life;
 use super::{CloseHow, PathId, Volume};
@@ -44,6 +45,12 @@ impl fmt::Display for OrderRefused {
 }
 
 impl Volume {
+    /// The path with this ISID: the name that no other path of the host ever has.
+    pub fn path_of(&self, isid: Isid) -> Option<PathId> {
+        self.path_ids()
+            .find(|&id| !self.is_vacant(id) && self.path(id).config.isid == isid)
+    }
+
     /// Closes the path at once. It stays [`PathState::Offline`] until [`Volume::restore_path`], also where it is the only
     /// one that works: then requests wait or fail as the volume's rule says. Again: changes nothing.
     ///
