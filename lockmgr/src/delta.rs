@@ -18,7 +18,8 @@
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::mutant::Mutant;
 use crate::ondisk::{
-    BadRecord, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name,
+    BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags,
+    Name,
 };
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
@@ -52,8 +53,8 @@ impl Identity {
 pub enum JoinError {
     /// The slot, or the area, is not what it should be. Nothing was written.
     Bad(BadRecord),
-    /// These leases can only be changed by COMPARE AND WRITE.
-    CompareAndWrite,
+    /// We do not take part in areas of this kind.
+    Cannot(CannotJoin),
     /// Another machine uses this host id.
     HostIdBusy {
         /// Its name.
@@ -61,6 +62,8 @@ pub enum JoinError {
     },
     /// The slot could not be read or written for so long that its owner is bound to give up.
     Io,
+    /// The gate shut for good in this attachment.
+    GateShut,
     /// While rejoining: somebody else has been in our slot.
     SlotTaken,
 }
@@ -298,10 +301,8 @@ impl Delta {
         let lease = DeltaLease::parse(sector).map_err(at)?;
         lease.verify_geometry(self.us.geometry).map_err(at)?;
         lease.verify_space(&self.us.space).map_err(at)?;
-        match lease.flags.contains(LeaderFlags::CAW) {
-            true => Err(JoinError::CompareAndWrite),
-            false => Ok(lease),
-        }
+        lease.joinable().map_err(JoinError::Cannot)?;
+        Ok(lease)
     }
 
     fn fail(&mut self, error: JoinError) -> Option<DeltaEvent> {

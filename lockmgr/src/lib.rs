@@ -1,9 +1,11 @@
 //! Disk leases in sanlock's on-disk format, so that sanblk and sanlock hosts can share one lockspace.
 //!
-//! [`ondisk`] knows the bytes and nothing of time. [`Lockspace`] is everything one host does in one lockspace, as a state machine:
-//! events in, reads, writes, gate orders and notes out. [`gate::Gate`] is the write permission that its renewals keep open.
-//! [`disk`] reads and writes sectors for whoever drives the machines; only `disk/direct.rs` does I/O.
-//! What this crate never does: read a clock, wait, block, start threads, or know what a SCSI command is.
+//! - [`ondisk`] knows the bytes and nothing of time.
+//! - [`Lockspace`] is everything one host does in one lockspace, as a state machine: events in, reads, writes, gate orders and
+//!   notes out. [`gate::Gate`] is the write permission that its renewals keep open.
+//! - [`disk`] reads and writes sectors for whoever drives the machines.
+//!
+//! What this crate never does: read a clock, wait, start threads, or know what a SCSI command is. Only `disk/direct.rs` does I/O.
 //!
 //! ```text
 //!   Lockspace --- delta      our slot: the host id, its renewal

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use crate::ondisk::{DeltaLease, DeltaSlot, Geometry, HostId, LEADER_LEN, LeaderFlags, Name};
+use crate::ondisk::{Death, DeltaLease, DeltaSlot, Event, Geometry, HostId, LEADER_LEN, Name};
 use crate::time::Instant;
 use crate::timing::Timing;
 
@@ -56,6 +56,8 @@ struct Peer {
     /// When a change had last been seen.
     last_live: Instant,
     changed_last: bool,
+    /// What it told us while it calls us: each event is reported once.
+    told: Option<Event>,
 }
 
 /// All other hosts of a lockspace.
@@ -91,14 +93,14 @@ impl Peers {
     }
 
     /// Takes a sample of the whole area: asked for at `asked`, here at `now`. `called` gets every slot whose record changed and
-    /// in which `me` is called.
+    /// in which `me` is called, and whether its event is news.
     pub fn sample(
         &mut self,
         area: &[u8],
         asked: Instant,
         now: Instant,
         me: HostId,
-        mut called: impl FnMut(HostId, &DeltaLease),
+        mut called: impl FnMut(HostId, &DeltaLease, bool),
     ) {
         let sectors = area.chunks_exact(self.geometry.sector_bytes());
         let first = self.peers.is_empty();
@@ -114,6 +116,7 @@ impl Peers {
                     last_check: asked,
                     last_live: now,
                     changed_last: true,
+                    told: None,
                 });
                 continue;
             }
@@ -130,9 +133,12 @@ impl Peers {
                 .filter(|slot| slot.lease.space_name == self.space)
             {
                 peer.lease = Some(slot.lease);
-                if slot.notify.contains(me) && host != me {
-                    called(host, &slot.lease);
+                let calls = slot.notify.contains(me) && host != me;
+                let event = calls.then_some(slot.lease.event);
+                if calls {
+                    called(host, &slot.lease, peer.told != event);
                 }
+                peer.told = event;
             }
         }
     }
@@ -161,11 +167,12 @@ impl Peers {
         if slot.is_free() || slot.owner_id != host.number() || slot.owner_generation > generation {
             return Judgement::Over;
         }
-        if slot.flags.contains(LeaderFlags::DEAD_EXT) {
+        if slot.dead_ext().is_some() {
             return Judgement::Over;
         }
         let Some(peer) = self.peers.get(host.index()) else {
-            return Judgement::Alive;
+            // We have just come, and saw nobody yet.
+            return Judgement::Silent;
         };
         let same = peer.lease.is_some_and(|known| {
             known.owner_generation == slot.owner_generation && known.timestamp == slot.timestamp
@@ -175,9 +182,9 @@ impl Peers {
         }
         let silence = asked.since(peer.last_live);
         if silence > self.host_dead(slot) {
-            return match slot.flags.contains(LeaderFlags::NO_TIMEOUT) {
-                true => Judgement::NeverByTime,
-                false => Judgement::Over,
+            return match slot.death() {
+                Death::OnDeclaration => Judgement::NeverByTime,
+                Death::OnTimeout => Judgement::Over,
             };
         }
         match peer.changed_last && peer.first_check != peer.last_live {
@@ -200,14 +207,14 @@ impl Peers {
             HostState::Free
         } else if id == me {
             HostState::Live
-        } else if lease.flags.contains(LeaderFlags::DEAD_EXT) {
+        } else if lease.dead_ext().is_some() {
             HostState::Dead
         } else if silence <= timing.give_up() {
             match peer.first_check == peer.last_live {
                 true => HostState::Unknown,
                 false => HostState::Live,
             }
-        } else if silence > timing.host_dead() && !lease.flags.contains(LeaderFlags::NO_TIMEOUT) {
+        } else if silence > timing.host_dead() && lease.death() == Death::OnTimeout {
             HostState::Dead
         } else {
             HostState::Fail

@@ -4,10 +4,9 @@
 //!         join                 slot is ours                 silence for 8t     drained, quiet, then the slot is ours
 //!   Out -------> Joining ------------------> Member Whole -----------------> Lost ------> Rejoining ------> Member Reclaiming
 //!    ^                                          |                              ^                              |    |
-//!    | leave, slot given back                   |                              +---------- silence -----------+    | all won
+//!    | slot given back                    leave |                              +---------- silence -----------+    | all won
 //!    +---------------- Leaving <----------------+                                                                  v
-//!    |                                          anything not as we left it ------> Refused, or Ended        Member Whole
-//!    +---- leave --------------------------------------------------------------------------+
+//!                                               anything not as we left it ------> Refused, or Ended        Member Whole
 //! ```
 //!
 //! The contract with the driver: call [`handle`](Lockspace::handle) with what happened, then take every output until
@@ -62,6 +61,8 @@ pub enum Input<'a> {
     /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
     /// tells the others that our earlier life is over, so it must be.
     Drained,
+    /// The gate refused to be armed, extended or restored: it had shut before the order came through.
+    GateShut,
     /// Somebody wants something.
     Order(Order),
 }
@@ -121,7 +122,7 @@ pub enum Order {
     },
 }
 
-/// What the gate shall do. Each `started` is good for [`Timing::give_up`](crate::timing::Timing::give_up).
+/// What the gate shall do. If it refuses, the lockspace must hear [`Input::GateShut`]. Each `started` is good for [`Timing::give_up`](crate::timing::Timing::give_up).
 #[derive(Debug)]
 pub enum GateOrder {
     /// From now on writes need renewals.
@@ -238,7 +239,7 @@ enum Phase {
     Rejoining {
         left: DeltaLease,
     },
-    /// Nothing is held, nothing is won back, the gate stays shut.
+    /// Nothing is held, nothing is won back, the gate stays shut, and no join opens it.
     Ended,
 }
 
@@ -356,6 +357,7 @@ impl Lockspace {
                     *drained = true;
                 }
             }
+            Input::GateShut => self.lose(LostWhy::Silence),
             Input::Order(order) => self.order(now, order),
         }
         self.settle(now);
@@ -555,7 +557,10 @@ impl Lockspace {
         self.leases.retain(|lease| !lease.is_gone());
         match (why, standing, left) {
             _ if leaving => {
-                self.phase = Phase::Out;
+                self.phase = match standing {
+                    Standing::Refused => Phase::Ended,
+                    Standing::Whole | Standing::Reclaiming => Phase::Out,
+                };
                 self.out.note(Note::Left);
             }
             (LostWhy::Silence, Standing::Whole | Standing::Reclaiming, Some(left)) => {
@@ -582,11 +587,11 @@ impl Lockspace {
     fn sample(&mut self, now: Instant, asked: Instant, area: &[u8]) {
         let mut called = Vec::new();
         self.peers
-            .sample(area, asked, now, self.us.host, |from, lease| {
-                called.push((from, lease.owner_generation, lease.event));
+            .sample(area, asked, now, self.us.host, |from, lease, news| {
+                called.push((from, lease.owner_generation, lease.event, news));
             });
-        for &(from, generation, event) in &called {
-            if event.number != 0 {
+        for &(from, generation, event, news) in &called {
+            if news && event.number != 0 {
                 self.out.note(Note::Told {
                     from,
                     generation,
@@ -626,10 +631,13 @@ impl Lockspace {
                 self.delta.release(&mut self.out, now);
             }
             Phase::Left { standing } if self.out.is_quiet() => {
-                if standing == Standing::Whole {
-                    self.out.gate(GateOrder::Disarm);
-                }
-                self.phase = Phase::Out;
+                self.phase = match standing {
+                    Standing::Refused => Phase::Ended,
+                    Standing::Whole | Standing::Reclaiming => {
+                        self.out.gate(GateOrder::Disarm);
+                        Phase::Out
+                    }
+                };
                 self.out.note(Note::Left);
             }
             Phase::Member {
@@ -668,12 +676,14 @@ impl Lockspace {
 
     fn order(&mut self, now: Instant, order: Order) {
         match order {
-            Order::Join => {
-                if self.phase == Phase::Out {
+            Order::Join => match self.phase {
+                Phase::Out => {
                     self.phase = Phase::Waiting;
                     self.peers = Peers::new(self.us.geometry, self.us.space, self.us.timing);
                 }
-            }
+                Phase::Ended => self.out.note(Note::JoinFailed(JoinError::GateShut)),
+                _ => {}
+            },
             Order::Leave => self.leave(),
             Order::Tell { host, event } => {
                 if self.membership().is_some() {
@@ -736,10 +746,7 @@ impl Lockspace {
             } if self.leases.is_empty() => {
                 self.phase = Phase::Leaving { started, standing };
             }
-            Phase::Ended => {
-                self.phase = Phase::Out;
-                self.out.note(Note::Left);
-            }
+            Phase::Ended => self.out.note(Note::Left),
             _ => self.out.note(Note::LeaveRefused),
         }
     }

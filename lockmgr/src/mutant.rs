@@ -16,8 +16,6 @@ pub enum Mutant {
     IgnoreModeBlocks,
     /// Sends a leader that was lost once more, without a fence and without reading back.
     ResendLeaderBlindly,
-    /// Starts a phase with a clean dblock, as if nothing had been accepted before.
-    ForgetBallot,
     /// Opens the gate again once the slot is held again, without winning the leases back.
     OpenWithoutProof,
 }

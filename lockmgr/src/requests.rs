@@ -6,7 +6,7 @@
 use crate::io::{IoId, Party, WriteOutcome};
 use crate::lockspace::{LeaseId, Note};
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
-use crate::paxos::{Cx, LVB_SECTOR, Lease, LeaseError};
+use crate::paxos::{Cx, Lease, LeaseError};
 use crate::time::Instant;
 
 /// Errands under way at a time. A caller that wants more is told to come back.
@@ -74,10 +74,11 @@ impl Requests {
     pub fn read_lvb(&mut self, cx: &mut Cx, lease: LeaseId) -> Result<(), LeaseError> {
         self.room()?;
         let sector = cx.us.geometry.sector_bytes();
-        let at = LVB_SECTOR * sector as u64;
-        if at + sector as u64 > cx.us.geometry.area_bytes() {
-            return Err(LeaseError::NoRoomForLvb);
-        }
+        let at = cx
+            .us
+            .geometry
+            .lvb_sector()
+            .ok_or(LeaseError::NoRoomForLvb)?;
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0 + at, sector, deadline);
         self.errands.push(Errand {

@@ -427,7 +427,7 @@ impl Host {
     fn receive(&mut self, now: Instant, link: LinkId, mut bytes: &[u8]) {
         // What was armed is used up; the turn arms anew.
         if let Some(slot) = self.slots.get_mut(&link) {
-            slot.idle = true;
+            (slot.armed, slot.idle) = (Want::Nothing, true);
         }
         while !bytes.is_empty() {
             match self.volume.want(link) {

@@ -4,7 +4,7 @@
 //! disks are swapped, and the volume is shut down or dies and is attached again. Then the trouble ends and
 //! everything must complete. The judges: every block is a register, no write lands after its acknowledgement, every
 //! request is answered once, no buffer is touched after its answer, no timer stays due, no other disk is written
-//! to, and the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test --test sim` (or `SEED=..`) replays
+//! to, and the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test -p sanblk --test sim` (or `SEED=..`) replays
 //! one seed, `SANBLK_SEEDS=2000` runs so many of each kind, `cargo lab soak` far more.
 
 mod host;
@@ -100,13 +100,14 @@ fn everything_goes_wrong() {
 #[test]
 fn links_stay_away_longer_than_any_hold() {
     let (mut holds, mut resets) = (0, 0);
-    for seed in seeds(40) {
-        let host = run(seed, Trouble::Outages);
+    let seeds = seeds(40);
+    for seed in &seeds {
+        let host = run(*seed, Trouble::Outages);
         holds += host.holds;
         resets += host.resets;
     }
     assert!(
-        (holds > 0 && resets > 0) || std::env::var("SANBLK_SEED").is_ok(),
+        (holds > 0 && resets > 0) || seeds.len() < 40,
         "{holds} holds and {resets} resets ended a session"
     );
 }

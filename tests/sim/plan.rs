@@ -49,7 +49,6 @@ const NETWORK_KINDS: u64 = 6;
 const BACKEND_KINDS: u64 = 12;
 const ALL_KINDS: u64 = 20;
 
-/// Longest pause between two requests in microseconds.
 /// A bin per path and a few for second copies of reads: few enough to run out.
 pub const SPARES: u16 = multipath::PATHS_MAX as u16 + 3;
 /// Length of a spare.
@@ -65,6 +64,7 @@ const POLICIES: [PolicyKind; 8] = [
     PolicyKind::QueueLength,
     PolicyKind::ServiceTime,
 ];
+/// Longest pause between two requests in microseconds.
 const THINK_US: u64 = 40_000;
 /// The same where links stay away for minutes.
 const THINK_LONG_US: u64 = 2_000_000;
@@ -116,7 +116,8 @@ pub struct Plan {
     /// Portal group of each portal. A path is fenced through another one of its group, or by its own return.
     pub groups: Vec<u16>,
     pub flavour: Flavour,
-    task_set_per_nexus: bool,
+    /// Ordered commands wait only for their own nexus's: then the login alone must prove an old session dead, or time.
+    pub task_set_per_nexus: bool,
     /// Refused commands are answered before their data have come.
     pub answers_before_data: bool,
     pub links: Vec<LinkConfig>,
@@ -196,8 +197,12 @@ impl Plan {
             orders,
             duration,
             think_us: THINK_US,
-            bursts: 0,
-            recovery: RECOVERY,
+            bursts: 25,
+            // Where no order is kept, a dead session's commands are waited out.
+            recovery: match flavour.ignores_order() {
+                true => RECOVERY_LONG,
+                false => RECOVERY,
+            },
             park_max: None,
             allow_lun_reset: false,
         };
@@ -340,18 +345,22 @@ impl Plan {
         target
     }
 
+    /// Where a login alone proves nothing, who they are decides how long that takes. In outages tgt and SPDK do not say
+    /// who they are: what is known of tgt makes a hold of an hour.
+    fn vendor(&self) -> &'static str {
+        match (self.trouble, self.flavour) {
+            (Trouble::Outages, Flavour::Tgt | Flavour::Spdk) => "KIT",
+            (_, flavour) => flavour.vendor(),
+        }
+    }
+
+    fn ignores_order(&self) -> bool {
+        self.trouble != Trouble::Outages && self.flavour.ignores_order()
+    }
+
     fn unit(&self) -> LunConfig {
         let mut identity = LunConfig::default().identity;
-        // Where a login alone proves nothing, who they are decides how long that takes: minutes, for some.
-        let vendor = match self.flavour {
-            Flavour::Lio | Flavour::LioFileio => Some("LIO-ORG"),
-            Flavour::Scst => Some("SCST_FIO"),
-            Flavour::Ctl => Some("FREEBSD"),
-            Flavour::Tgt | Flavour::Spdk => None,
-        };
-        if let Some(vendor) = vendor {
-            identity.vendor = vendor.into();
-        }
+        identity.vendor = self.vendor().into();
         LunConfig {
             identity,
             park_max: self.park_max,
@@ -359,6 +368,7 @@ impl Plan {
             blocks: 1 << 34,
             alua: self.alua,
             task_set_per_nexus: self.task_set_per_nexus,
+            ignores_order: self.ignores_order(),
             record_effects: true,
             ..LunConfig::default()
         }

@@ -39,12 +39,14 @@
 //! as it was.
 //!
 //! Who the target is, is a guess from INQUIRY. A wrong guess may only cost time: it lengthens a wait or adds
-//! one, and takes the ORDERED command from nobody.
+//! one. Only LIO goes without the ORDERED command ([`TargetKind::last_word`]): whoever calls itself LIO-ORG is taken at
+//! its word, that its login waits.
 
 use core::time::Duration;
 
 use iscsi_client::time::Instant;
 
+use crate::drain::LastWord;
 use crate::identity::{Identity, TaskSet};
 
 /// How long a frame may be on its way after the socket that sent it is gone. IEEE 802.1D lets a bridge keep a
@@ -95,7 +97,12 @@ pub enum TargetKind {
 impl TargetKind {
     /// By vendor identification.
     pub fn of(identity: &Identity) -> TargetKind {
-        match identity.vendor.as_str() {
+        TargetKind::of_vendor(&identity.vendor)
+    }
+
+    /// By the name in INQUIRY.
+    pub fn of_vendor(vendor: &str) -> TargetKind {
+        match vendor {
             "LIO-ORG" => TargetKind::Lio,
             "SCST_FIO" | "SCST_BIO" => TargetKind::Scst,
             "FREEBSD" | "FreeBSD" => TargetKind::Ctl,
@@ -103,6 +110,14 @@ impl TargetKind {
             // SPDK presents every bdev with its author's name.
             "INTEL" => TargetKind::Spdk,
             _ => TargetKind::Unknown,
+        }
+    }
+
+    /// What ends the proof. An ORDERED command hangs LIO ([`crate::drain`] tells why), whose login waits.
+    pub fn last_word(self) -> LastWord {
+        match self {
+            TargetKind::Lio => LastWord::Omitted,
+            _ => LastWord::Ordered,
         }
     }
 

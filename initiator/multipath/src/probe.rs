@@ -1,7 +1,8 @@
 //! The questions that tell who a LUN is and what it can do, one command at a time (SPC-5, SBC-4).
 //!
 //! The same machine runs in the probing login and in the verification of every path. It begins with [`Drain`],
-//! so that a session which finished its probe has also proven its predecessor dead.
+//! so that a session which finished its probe has also proven its predecessor dead. INQUIRY comes in the middle of that:
+//! it tells whether the target may be sent an ORDERED command.
 
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::scsi::{
@@ -11,8 +12,9 @@ use iscsi_client::scsi::{
 use iscsi_client::session::{Command, Completion, Handle, Transfer};
 use iscsi_client::wire::{Lun, TaskAttribute};
 
-use crate::drain::{Drain, Drained};
+use crate::drain::{Drain, Drained, LastWord};
 use crate::identity::{Description, Identity, ProbeFailure, TaskSet, UnmapLimits};
+use crate::ladder::TargetKind;
 
 /// Most bytes asked for in one answer; the buffer holds them.
 const ANSWER_LEN: u16 = 1024;
@@ -136,7 +138,7 @@ impl Probe {
         Probe {
             lun,
             buffer,
-            stage: Stage::Draining(Drain::new(lun)),
+            stage: Stage::Draining(Drain::new(lun, LastWord::Omitted)),
             drained: false,
             answers: Answers::default(),
             patience: PATIENCE,
@@ -176,9 +178,12 @@ impl Probe {
                 drain.completed(completion);
                 match drain.result() {
                     None => {}
+                    Some(Drained::Ready) if self.answers.inquiry.is_none() => {
+                        self.ask(Some(Question::Inquiry));
+                    }
                     Some(Drained::Ready) => {
                         self.drained = true;
-                        self.ask(Some(Question::Inquiry));
+                        self.ask(self.after(Question::Inquiry));
                     }
                     Some(Drained::LunGone) => self.end(Err(ProbeFailure::NoSuchLun)),
                     Some(Drained::PortInactive) => self.end(Err(ProbeFailure::PortInactive)),
@@ -190,7 +195,7 @@ impl Probe {
         }
     }
 
-    /// Whether the unit attentions are eaten and the ordered command is answered.
+    /// Whether the unit attentions are eaten and the ordered command, where there is one, is answered.
     pub fn is_drained(&self) -> bool {
         self.drained
     }
@@ -214,6 +219,19 @@ impl Probe {
         };
     }
 
+    /// INQUIRY is answered: the last word of the drain, if this target may hear it.
+    fn known(&mut self) {
+        let inquiry = self.answers.inquiry.as_ref();
+        let vendor = inquiry.map_or(String::new(), Inquiry::vendor_text);
+        match TargetKind::of_vendor(&vendor).last_word() {
+            LastWord::Ordered => self.stage = Stage::Draining(Drain::ordered(self.lun)),
+            LastWord::Omitted => {
+                self.drained = true;
+                self.ask(self.after(Question::Inquiry));
+            }
+        }
+    }
+
     fn answered(&mut self, question: Question, completion: &Completion, memory: &dyn Memory) {
         let (_, len) = question.cdb();
         let verdict = judge(
@@ -227,6 +245,7 @@ impl Probe {
             Verdict::Success => {
                 let data = memory.read(self.buffer, 0, completion.received.min(len));
                 match self.note(question, data) {
+                    Ok(()) if question == Question::Inquiry => self.known(),
                     Ok(()) => self.ask(self.after(question)),
                     Err(failure) => self.end(Err(failure)),
                 }

@@ -490,11 +490,7 @@ impl Lease {
         let Some(mbal) = number_above(voices.max_mbal(), stride, cx.us.host) else {
             return self.fail(cx, attempt, LeaseError::Contended);
         };
-        let last = match cx.mutated(Mutant::ForgetBallot) {
-            true => Dblock::Empty,
-            false => self.block.dblock,
-        };
-        let (ballot, flags) = first_phase(&last, lver, mbal);
+        let (ballot, flags) = first_phase(&self.block.dblock, lver, mbal);
         let block = HostSector {
             dblock: Dblock::Voted { ballot, flags },
             mode: attempt.mode_block(),

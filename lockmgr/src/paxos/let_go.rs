@@ -1,18 +1,19 @@
 //! Letting go of a lease: after a release, after a shared lease was taken, and after an attempt that may still be decided.
 //!
 //! ```text
-//!  (LVB) -> own sector with RELEASED -> read leader -> ours: write it free -> done
-//!                                          ^   |               | Unknown
-//!                                          |   | not ours      v
-//!                                          |   v             fence
-//!                                          | done              |
-//!                                          +-------------------+
+//!  (LVB) -> (own sector says SHARED) -> read leader -> ours: write it free -> own sector says RELEASED -> done
+//!                                          ^   |              | Unknown            ^
+//!                                          |   | not ours     v                    |
+//!                                          |   |            fence                  |
+//!                                          |   +--------------|--------------------+
+//!                                          +------------------+
 //! ```
 //!
-//! RELEASED goes first: if another host writes the leader for us, late, that flag is what frees the lease. For the same
-//! reason a leader that another host wrote is left alone: it is free already, and the next owner may be about to write it.
+//! RELEASED is for the case that another host, late, writes the leader that we had won: that flag is then what frees the lease.
+//! sanlock sets it first. Here it comes last: once it is set, somebody may own the next version and write that leader, and our
+//! free one would land on top of it. For the same reason a leader that another host wrote for us is left alone.
 
-use super::{Cx, Held, Lease, LeaseError, Mode, Next, State, leader_bytes};
+use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
 use crate::io::{IoId, WriteOutcome};
 use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
@@ -27,8 +28,8 @@ pub(super) struct LettingGo {
     lver: u64,
     /// The leader that we know to be decided for us; `None` if it may be.
     known: Option<PaxosLeader>,
-    /// What our sector becomes.
-    block: HostSector,
+    /// What our mode block becomes.
+    mode: ModeBlock,
     then: Then,
     phase: Phase,
 }
@@ -50,30 +51,14 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 enum Phase {
-    Lvb {
-        io: IoId,
-        bytes: Box<[u8]>,
-    },
-    LvbDoubt {
-        io: IoId,
-        bytes: Box<[u8]>,
-    },
-    OwnSector,
-    Looking {
-        io: IoId,
-    },
-    Pausing {
-        until: Instant,
-    },
-    Freeing {
-        io: IoId,
-        leader: PaxosLeader,
-    },
-    Doubting {
-        io: IoId,
-    },
-    /// The leader has nothing to do with it.
-    OwnSectorOnly,
+    WritingLvb { io: IoId, lvb: Lvb },
+    LvbDoubt { io: IoId, lvb: Lvb },
+    Sharing,
+    Looking { io: IoId },
+    Pausing { until: Instant },
+    Freeing { io: IoId, leader: PaxosLeader },
+    Doubting { io: IoId },
+    Releasing,
 }
 
 impl LettingGo {
@@ -132,36 +117,42 @@ fn released(block: &HostSector, mode: ModeBlock) -> HostSector {
 
 impl Lease {
     /// Releases what is held.
-    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Box<[u8]>>) -> Next {
-        let block = released(&self.block, ModeBlock::NONE);
+    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Lvb>) -> Next {
+        let mode = ModeBlock::NONE;
         let then = Then::Released;
         let lver = held.leader.lver;
-        match held.mode {
+        match (held.mode, lvb) {
             // A shared holder owns no leader.
-            Mode::Shared => {
-                self.write_own(cx, block);
-                let phase = Phase::OwnSectorOnly;
-                State::LettingGo(LettingGo {
-                    lver,
-                    known: None,
-                    block,
-                    then,
-                    phase,
-                })
-            }
-            Mode::Exclusive => {
-                let known = Some(held.leader);
-                self.let_go(
+            (Mode::Shared, _) => {
+                let phase = Phase::Releasing;
+                self.flag_released(
                     cx,
                     LettingGo {
                         lver,
-                        known,
-                        block,
+                        known: None,
+                        mode,
                         then,
-                        phase: Phase::OwnSector,
+                        phase,
                     },
-                    lvb,
                 )
+            }
+            (Mode::Exclusive, lvb) => {
+                let known = Some(held.leader);
+                let phase = Phase::Sharing;
+                let mut state = LettingGo {
+                    lver,
+                    known,
+                    mode,
+                    then,
+                    phase,
+                };
+                match lvb {
+                    Some(lvb) => {
+                        state.phase = self.write_lvb(cx, lvb);
+                        State::LettingGo(state)
+                    }
+                    None => self.let_go_look(cx, state),
+                }
             }
         }
     }
@@ -174,11 +165,10 @@ impl Lease {
         converted: bool,
         then: Option<fn(Held) -> Then>,
     ) -> Next {
-        let block = released(&self.block, ModeBlock::of_shared(cx.generation));
-        let free = free(&leader, cx);
+        let mode = ModeBlock::of_shared(cx.generation);
         let held = Held {
             mode: Mode::Shared,
-            leader: free,
+            leader: free(&leader, cx),
             generation: cx.generation,
         };
         let then = match then {
@@ -187,53 +177,49 @@ impl Lease {
         };
         let lver = leader.lver;
         let known = Some(leader);
-        self.let_go(
-            cx,
-            LettingGo {
-                lver,
-                known,
-                block,
-                then,
-                phase: Phase::OwnSector,
-            },
-            None,
-        )
+        // Before the leader is free: whoever wins it next must see that we share it.
+        self.write_own(cx, HostSector { mode, ..self.block });
+        let phase = Phase::Sharing;
+        State::LettingGo(LettingGo {
+            lver,
+            known,
+            mode,
+            then,
+            phase,
+        })
     }
 
     /// Takes back what was, or may be, decided for us in version `lver`.
     pub(super) fn retract(&mut self, cx: &mut Cx, lver: u64, keep: Option<Held>) -> Next {
-        let mode = match keep {
-            Some(held) => ModeBlock::of_shared(held.generation),
-            None => ModeBlock::NONE,
+        let (mode, then) = match keep {
+            Some(held) => (
+                ModeBlock::of_shared(held.generation),
+                Then::StillShared { held },
+            ),
+            None => (ModeBlock::NONE, Then::Gone),
         };
-        let block = released(&self.block, mode);
-        let then = match keep {
-            Some(held) => Then::StillShared { held },
-            None => Then::Gone,
-        };
-        self.let_go(
+        let phase = Phase::Sharing;
+        self.let_go_look(
             cx,
             LettingGo {
                 lver,
                 known: None,
-                block,
+                mode,
                 then,
-                phase: Phase::OwnSector,
+                phase,
             },
-            None,
         )
     }
 
-    fn let_go(&mut self, cx: &mut Cx, mut state: LettingGo, lvb: Option<Box<[u8]>>) -> Next {
-        match lvb {
-            Some(bytes) => {
-                let offset = lvb_offset(self.offset(), cx);
-                let io = cx.write_once(self.id, offset, bytes.clone());
-                state.phase = Phase::Lvb { io, bytes };
-            }
-            None => self.write_own(cx, state.block),
-        }
+    fn flag_released(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
+        self.write_own(cx, released(&self.block, state.mode));
+        state.phase = Phase::Releasing;
         State::LettingGo(state)
+    }
+
+    fn write_lvb(&mut self, cx: &mut Cx, lvb: Lvb) -> Phase {
+        let io = cx.write_once(self.id, self.offset() + lvb.place, lvb.bytes.clone());
+        Phase::WritingLvb { io, lvb }
     }
 
     /// Reads the leader.
@@ -265,7 +251,7 @@ impl Lease {
             // Not a leader any more, or another's: nothing of ours is left in it.
             Err(error) => {
                 cx.out.note(Note::LeaderLost { id: self.id, error });
-                return self.finish(cx, state);
+                return self.flag_released(cx, state);
             }
         };
         let ours = found.owner_id == cx.us.host.number()
@@ -280,7 +266,7 @@ impl Lease {
             // one must come back, or the lease is stuck.
             known
         } else {
-            return self.finish(cx, state);
+            return self.flag_released(cx, state);
         };
         let leader = free(&leader, cx);
         let io = cx.write_once(self.id, self.offset(), leader_bytes(&leader));
@@ -297,19 +283,19 @@ impl Lease {
         outcome: WriteOutcome,
     ) -> Next {
         match (&mut state.phase, outcome) {
-            (Phase::OwnSector, _) if own == Progress::Done => self.let_go_look(cx, state),
-            (Phase::OwnSectorOnly, _) if own == Progress::Done => self.finish(cx, state),
-            (Phase::Lvb { io, .. }, WriteOutcome::Done) if *io == id => {
-                state.phase = Phase::OwnSector;
-                self.write_own(cx, state.block);
+            (Phase::Sharing, _) if own == Progress::Done => self.let_go_look(cx, state),
+            (Phase::Releasing, _) if own == Progress::Done => self.finish(cx, state),
+            (Phase::WritingLvb { io, .. }, WriteOutcome::Done) if *io == id => {
+                self.let_go_look(cx, state)
+            }
+            (Phase::WritingLvb { io, lvb }, WriteOutcome::Unknown) if *io == id => {
+                let lvb = lvb.clone();
+                state.phase = Phase::LvbDoubt { io: id, lvb };
                 State::LettingGo(state)
             }
-            (Phase::Lvb { io, bytes }, WriteOutcome::Unknown) if *io == id => {
-                let bytes = core::mem::take(bytes);
-                state.phase = Phase::LvbDoubt { io: id, bytes };
-                State::LettingGo(state)
+            (Phase::Freeing { io, .. }, WriteOutcome::Done) if *io == id => {
+                self.flag_released(cx, state)
             }
-            (Phase::Freeing { io, .. }, WriteOutcome::Done) if *io == id => self.finish(cx, state),
             (Phase::Freeing { io, leader }, WriteOutcome::Unknown) if *io == id => {
                 if cx.mutated(Mutant::ResendLeaderBlindly) {
                     let leader = *leader;
@@ -333,10 +319,8 @@ impl Lease {
         match &mut state.phase {
             Phase::Doubting { io } if *io <= through => self.let_go_look(cx, state),
             // We own the lease, so nobody else writes its LVB: once nothing older can land, again.
-            Phase::LvbDoubt { io, bytes } if *io <= through => {
-                let bytes = core::mem::take(bytes);
-                let io = cx.write_once(self.id, lvb_offset(self.offset(), cx), bytes.clone());
-                state.phase = Phase::Lvb { io, bytes };
+            Phase::LvbDoubt { io, lvb } if *io <= through => {
+                state.phase = self.write_lvb(cx, lvb.clone());
                 State::LettingGo(state)
             }
             _ => State::LettingGo(state),
@@ -384,8 +368,4 @@ fn free(leader: &PaxosLeader, cx: &Cx) -> PaxosLeader {
         write_timestamp: cx.now.disk_seconds(),
         ..*leader
     }
-}
-
-fn lvb_offset(area: u64, cx: &Cx) -> u64 {
-    area + super::LVB_SECTOR * cx.us.geometry.sector_bytes() as u64
 }

@@ -25,15 +25,12 @@ use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::liveness::Peers;
 use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
-use crate::ondisk::{BadRecord, HostId, HostSector, LeaderFlags, Name, PaxosLeader};
+use crate::ondisk::{BadRecord, CannotJoin, HostId, HostSector, Name, PaxosLeader};
 use crate::own_sector::{OwnSector, Window};
 use crate::time::Instant;
 
 use attempt::Attempt;
 use let_go::LettingGo;
-
-/// Where the lock value block is, in every geometry.
-pub(crate) const LVB_SECTOR: u64 = 2002;
 
 /// How a lease is held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,8 +55,8 @@ pub enum OnOwner {
 pub enum LeaseError {
     /// A record is not what it should be. It was not overwritten.
     Bad(BadRecord),
-    /// This lease can only be changed by COMPARE AND WRITE.
-    CompareAndWrite,
+    /// We do not take part in leases of this kind.
+    Cannot(CannotJoin),
     /// Another host, alive, owns it.
     HeldBy {
         /// Its number.
@@ -96,6 +93,8 @@ pub enum LeaseError {
     Cancelled,
     /// Another host found us dead and took what we held.
     Taken,
+    /// It is held shared: only an exclusive holder leaves a lock value block.
+    NotExclusive,
     /// The area has no room for a lock value block.
     NoRoomForLvb,
     /// Something is under way with this lease.
@@ -169,6 +168,14 @@ pub(crate) struct Held {
     pub generation: u64,
 }
 
+/// A lock value block to be written.
+#[derive(Clone, Debug)]
+struct Lvb {
+    /// Bytes from the start of the resource area.
+    place: u64,
+    bytes: Box<[u8]>,
+}
+
 #[derive(Debug)]
 enum State {
     Acquiring(Attempt),
@@ -233,6 +240,19 @@ impl Lease {
         match &mut self.state {
             State::Held(held) => {
                 let held = *held;
+                let lvb = match lvb {
+                    Some(_) if held.mode == Mode::Shared => return Err(LeaseError::NotExclusive),
+                    Some(bytes) => {
+                        assert_eq!(bytes.len(), cx.us.geometry.sector_bytes(), "one sector");
+                        let place = cx
+                            .us
+                            .geometry
+                            .lvb_sector()
+                            .ok_or(LeaseError::NoRoomForLvb)?;
+                        Some(Lvb { place, bytes })
+                    }
+                    None => None,
+                };
                 self.state = self.give_back(cx, held, lvb);
                 Ok(())
             }
@@ -373,10 +393,8 @@ impl Lease {
         leader.verify_geometry(us.geometry).map_err(at)?;
         leader.verify_names(&us.space, &self.name).map_err(at)?;
         leader.verify_host(us.host).map_err(at)?;
-        match leader.flags.contains(LeaderFlags::CAW) {
-            true => Err(LeaseError::CompareAndWrite),
-            false => Ok(leader),
-        }
+        leader.joinable().map_err(LeaseError::Cannot)?;
+        Ok(leader)
     }
 }
 

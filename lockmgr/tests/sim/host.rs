@@ -1,8 +1,10 @@
 //! One simulated host: its clock, its machine, its gate, its I/O under way, and what its holder of leases wants.
 
+use std::collections::VecDeque;
+
 use lockmgr::gate::{Gate, Permission};
 use lockmgr::time::Instant;
-use lockmgr::{IoId, Lockspace, Mode, WriteOutcome};
+use lockmgr::{GateOrder, IoId, Lockspace, Mode, WriteOutcome};
 
 use crate::disk::Snapshot;
 use crate::judge::Claim;
@@ -82,6 +84,8 @@ pub struct Host {
     pub joined: bool,
     /// No path to the disk until then.
     pub cut_until: True,
+    /// Answers take long until then.
+    pub slow_until: True,
     /// Nothing is processed until then.
     pub paused_until: True,
     pub stalled: u64,
@@ -89,6 +93,8 @@ pub struct Host {
     pub pending: Vec<Pending>,
     pub unfenced: Option<IoId>,
     pub fencing: bool,
+    /// What the gate was told, and has not done yet.
+    pub gate_orders: VecDeque<GateOrder>,
     /// Data writes under way: resource and claim.
     pub data: Vec<(u64, usize, Claim)>,
     pub wants: Vec<Want>,

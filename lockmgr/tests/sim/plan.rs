@@ -11,6 +11,8 @@ use lockmgr::timing::{Margins, Timing};
 pub enum Trouble {
     /// Nothing goes wrong, but hosts compete and clocks drift.
     None,
+    /// The writes of one host take their time, and then its path is cut for long, again and again: what a renewal is worth, and from when, matters most.
+    Slow,
     /// Paths are cut; writes are lost, and some land late.
     Storage,
     /// That, and hosts pause, sleep, crash and come back.
@@ -46,25 +48,30 @@ pub struct Plan {
 impl Plan {
     pub fn draw(seed: u64, trouble: Trouble, mutant: Option<Mutant>) -> Plan {
         let mut prng = Prng::new(seed);
-        let timing = Timing::new(prng.pick(&[2, 5, 10])).expect("one byte");
+        let slow = trouble == Trouble::Slow;
+        let timing = match slow {
+            true => Timing::DEFAULT,
+            false => Timing::new(prng.pick(&[2, 5, 10])).expect("one byte"),
+        };
         let drift_max = Duration::from_secs(6);
         let margins = Margins {
             drain_max: timing.host_dead() - timing.give_up() - drift_max,
             drift_max,
         };
         timing.verify(margins).expect("all of the slack, no more");
-        let crowd = prng.percent(3);
+        let crowd = !slow && prng.percent(3);
         let hosts = match crowd {
             true => prng.between(12, 32),
+            false if slow => prng.between(2, 3),
             false => prng.between(2, 5),
         };
-        let busy = prng.percent(30);
+        let busy = slow || prng.percent(30);
         let think_s = if busy { 4 } else { 30 };
         let dead = timing.host_dead().as_secs();
-        let duration_s = if crowd {
-            dead + 60
-        } else {
-            prng.between(2 * dead, 5 * dead)
+        let duration_s = match (crowd, slow) {
+            (true, _) => dead + 60,
+            (_, true) => 10 * dead,
+            _ => prng.between(2 * dead, 5 * dead),
         };
         Plan {
             seed,
@@ -73,20 +80,21 @@ impl Plan {
             timing,
             margins,
             hosts: hosts as usize,
-            resources: prng.between(1, 3) as usize,
+            resources: if slow { 1 } else { prng.between(1, 3) as usize },
             think: Duration::from_secs(if crowd { 60 } else { think_s }),
             incidents: match trouble {
                 Trouble::None => 0,
+                Trouble::Slow => 3,
                 _ => prng.between(1, 6),
             },
             duration: Duration::from_secs(duration_s),
             late_percent: prng.pick(&[0, 30, 80]),
             split_percent: prng.pick(&[0, 30]),
             error_percent: match trouble {
-                Trouble::None => 0,
+                Trouble::None | Trouble::Slow => 0,
                 _ => prng.pick(&[0, 0, 2, 10]),
             },
-            shared_percent: prng.pick(&[0, 30, 60]),
+            shared_percent: if slow { 0 } else { prng.pick(&[0, 30, 60]) },
         }
     }
 }

@@ -70,6 +70,14 @@ enum Event {
         host: usize,
         life: u64,
     },
+    Cut {
+        host: usize,
+        length: u64,
+    },
+    Gate {
+        host: usize,
+        life: u64,
+    },
 }
 
 /// What holders do.
@@ -122,6 +130,7 @@ impl World {
                     life: 0,
                     joined: false,
                     cut_until: 0,
+                    slow_until: 0,
                     paused_until: 0,
                     stalled: 0,
                     timer: None,
@@ -129,6 +138,7 @@ impl World {
                     unfenced: None,
                     fencing: false,
                     data: Vec::new(),
+                    gate_orders: VecDeque::new(),
                     wants: vec![Want::Nothing; plan.resources],
                     ordered: vec![0; plan.resources],
                     renamed: 0,
@@ -159,9 +169,22 @@ impl World {
             let at = world.prng.below(world.plan.think.as_nanos() as u64);
             world.after(at, Event::Think(host));
             world.after(at, Event::Data(host));
-            for _ in 0..world.plan.incidents {
-                let at = world.prng.below(world.plan.duration.as_nanos() as u64);
+            let slow = world.plan.trouble == Trouble::Slow;
+            for number in 0..world.plan.incidents {
+                let whole = world.plan.duration.as_nanos() as u64;
+                let at = match slow {
+                    // One host, and each time it has come back before.
+                    true if host > 0 => break,
+                    true => {
+                        (number + 1) * whole / (world.plan.incidents + 1)
+                            + world.prng.below(60 * SECOND)
+                    }
+                    false => world.prng.below(whole),
+                };
                 world.after(at, Event::Incident(host));
+            }
+            if slow && host == 0 {
+                world.hosts[host].slow_until = True::MAX;
             }
         }
         world
@@ -260,6 +283,21 @@ impl World {
                 self.after(delay, Event::Answer { host, life, answer });
             }
             Event::Answer { host, life, answer } => self.answer(host, life, answer),
+            Event::Cut { host, length } => {
+                if !self.peace {
+                    self.tell(|| format!("host {} is cut off for {} s", host + 1, length / SECOND));
+                    self.hosts[host].cut_until = self.now + length;
+                }
+            }
+            Event::Gate { host, life } => {
+                if self.hosts[host].life == life {
+                    let until = self.hosts[host].paused_until;
+                    match until > self.now {
+                        true => self.at(until, Event::Gate { host, life }),
+                        false => self.move_gate(host),
+                    }
+                }
+            }
             Event::Drain { host, life } => self.drain_data(host, life),
             Event::DataLands { host, number } => {
                 let data = &mut self.hosts[host].data;
@@ -292,6 +330,7 @@ impl World {
         };
         state.space = Some(Lockspace::broken(us, seed, self.plan.mutant));
         state.gate = Gate::new();
+        state.gate_orders.clear();
         state.joined = false;
         state.timer = None;
         state.wants.fill(Want::Nothing);
@@ -349,23 +388,34 @@ impl World {
         let length = self.prng.between(at_most / 4, at_most);
         let all = self.plan.trouble != Trouble::Storage;
         let until = self.now + length;
-        match self.prng.below(if all { 8 } else { 4 }) {
-            0..=2 => {
+        if self.plan.trouble == Trouble::Slow {
+            let length = self.prng.between(dead + 2 * t, dead + 5 * t);
+            return self.after(0, Event::Cut { host, length });
+        }
+        match self.prng.below(if all { 10 } else { 6 }) {
+            0..=1 => {
                 self.tell(|| format!("host {} is cut off for {} s", host + 1, length / SECOND));
                 self.hosts[host].cut_until = until;
             }
-            3 => {
+            2..=3 => {
+                let slow = self.prng.between(2 * t, 8 * t);
+                self.tell(|| format!("host {} is slow, then cut off", host + 1));
+                self.hosts[host].slow_until = self.now + slow;
+                let length = self.prng.between(dead / 2, dead + 10 * t);
+                self.after(slow, Event::Cut { host, length });
+            }
+            4 => {
                 self.tell(|| format!("storage is gone for {} s", length / SECOND));
                 for state in &mut self.hosts {
                     state.cut_until = until;
                 }
             }
-            4 | 5 => {
+            5..=7 if all => {
                 if self.hosts[host].space.is_some() {
                     self.crash(host, length);
                 }
             }
-            6 => {
+            5 | 8 => {
                 self.tell(|| format!("host {} stands still for {} s", host + 1, length / SECOND));
                 self.hosts[host].paused_until = until;
             }
@@ -393,6 +443,7 @@ impl World {
         self.peace = true;
         for state in &mut self.hosts {
             state.cut_until = 0;
+            state.slow_until = 0;
             state.paused_until = state.paused_until.min(self.now);
         }
         for host in 0..self.hosts.len() {
@@ -434,25 +485,7 @@ impl World {
             return;
         };
         space.handle(now, input);
-        while let Some(output) = self.hosts[host]
-            .space
-            .as_mut()
-            .and_then(Lockspace::poll_output)
-        {
-            self.perform(host, now, output);
-        }
-        let Some(space) = &self.hosts[host].space else {
-            return;
-        };
-        if let Some(at) = space.poll_timeout() {
-            let state = &self.hosts[host];
-            let due = state
-                .clock
-                .when(at)
-                .max(state.paused_until)
-                .max(self.now + 1);
-            self.arm(host, due);
-        }
+        self.drain(host);
     }
 
     fn answer(&mut self, host: usize, life: u64, answer: Answer) {
@@ -501,13 +534,12 @@ impl World {
     }
 
     fn drain(&mut self, host: usize) {
-        let now = self.hosts[host].clock.read(self.now);
         while let Some(output) = self.hosts[host]
             .space
             .as_mut()
             .and_then(Lockspace::poll_output)
         {
-            self.perform(host, now, output);
+            self.perform(host, output);
         }
         if self.hosts[host].space.is_some() {
             self.wake_later(host);
@@ -526,7 +558,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, host: usize, now: Instant, output: Output) {
+    fn perform(&mut self, host: usize, output: Output) {
         match output {
             Output::Read {
                 id,
@@ -544,27 +576,53 @@ impl World {
             } => {
                 self.write(host, id, offset, bytes, deadline);
             }
-            Output::Gate(order) => self.move_gate(host, now, order),
+            Output::Gate(order) => {
+                self.hosts[host].gate_orders.push_back(order);
+                if self.hosts[host].gate_orders.len() == 1 {
+                    // The keeper may be held up between deciding and doing.
+                    let life = self.hosts[host].life;
+                    let delay = if self.prng.percent(20) {
+                        self.prng.below(100) * MS
+                    } else {
+                        0
+                    };
+                    self.after(delay, Event::Gate { host, life });
+                }
+            }
             Output::Note(note) => self.note(host, note),
         }
     }
 
-    fn move_gate(&mut self, host: usize, now: Instant, order: GateOrder) {
+    /// All orders that wait, in their order.
+    fn move_gate(&mut self, host: usize) {
         let give_up = self.plan.timing.give_up();
-        let gate = &self.hosts[host].gate;
-        // A gate that refuses stays as it is: the machine learns by its own limit.
-        let moved = match order {
-            GateOrder::Arm { started } => gate.arm(now, started, give_up),
-            GateOrder::Extend { started } => gate.extend(now, started, give_up),
-            GateOrder::Restore { started, proof } => gate.restore(now, started, give_up, proof),
-            GateOrder::Disarm => gate.disarm(now),
-            GateOrder::Refuse => {
-                gate.refuse();
-                Ok(())
+        let now = self.hosts[host].clock.read(self.now);
+        while let Some(order) = self.hosts[host].gate_orders.pop_front() {
+            let gate = &self.hosts[host].gate;
+            let restores = matches!(order, GateOrder::Restore { .. });
+            let disarms = matches!(order, GateOrder::Disarm);
+            let moved = match order {
+                GateOrder::Arm { started } => gate.arm(now, started, give_up),
+                GateOrder::Extend { started } => gate.extend(now, started, give_up),
+                GateOrder::Restore { started, proof } => gate.restore(now, started, give_up, proof),
+                GateOrder::Disarm => gate.disarm(now),
+                GateOrder::Refuse => {
+                    gate.refuse();
+                    Ok(())
+                }
+            };
+            match moved {
+                Ok(()) if restores => {
+                    let (hosts, at) = (&self.hosts, self.now);
+                    self.judge
+                        .restored(at, host, |of| hosts[of].gate_is_open(at));
+                }
+                Err(_) if !disarms => {
+                    self.tell(|| format!("host {}: the gate had shut", host + 1));
+                    self.input(host, Input::GateShut);
+                }
+                _ => {}
             }
-        };
-        if moved.is_err() {
-            self.tell(|| format!("host {}: the gate refused", host + 1));
         }
     }
 
@@ -578,7 +636,12 @@ impl World {
             let answer = Answer::Read(id, None);
             self.at(at, Event::Answer { host, life, answer });
         } else {
-            let delay = self.prng.between(1, 20) * MS / 4;
+            let slow = if self.plan.trouble == Trouble::Slow {
+                0
+            } else {
+                self.slowness(host) / 2
+            };
+            let delay = self.prng.between(1, 20) * MS / 4 + slow;
             self.after(
                 delay,
                 Event::Sample {
@@ -589,6 +652,14 @@ impl World {
                     len,
                 },
             );
+        }
+    }
+
+    /// How much longer an answer takes on slow storage.
+    fn slowness(&mut self, host: usize) -> u64 {
+        match self.hosts[host].slow_until > self.now {
+            true => self.prng.below(2 * self.plan.timing.io().as_nanos() as u64),
+            false => 0,
         }
     }
 
@@ -645,8 +716,14 @@ impl World {
             let delay = self.prng.between(1, 20) * MS / 4;
             self.after(delay, Event::Execute { host, life, id });
             let delay = delay + self.prng.between(1, 20) * MS / 4;
-            let answer = Answer::Wrote(id, WriteOutcome::Done);
-            self.after(delay, Event::Answer { host, life, answer });
+            let done = self.now + delay + self.slowness(host);
+            // What takes longer than its deadline is given up, though it was executed.
+            let (at, outcome) = match done <= end {
+                true => (done, WriteOutcome::Done),
+                false => (end, WriteOutcome::Unknown),
+            };
+            let answer = Answer::Wrote(id, outcome);
+            self.at(at, Event::Answer { host, life, answer });
         }
         let pending = Pending {
             id,
@@ -785,9 +862,6 @@ impl World {
                 self.hosts[host].wants[resource(id)] = Want::Nothing;
             }
             Note::Restored => {
-                let (hosts, now) = (&self.hosts, self.now);
-                self.judge
-                    .restored(now, host, |of| hosts[of].gate_is_open(now));
                 for resource in 0..self.plan.resources {
                     if self.hosts[host].wants[resource] == Want::Converting {
                         self.hosts[host].wants[resource] = Want::Holding;
@@ -841,7 +915,8 @@ impl World {
             return self.think_in_peace(host);
         }
         let idle = state.wants.iter().all(|want| *want == Want::Nothing);
-        if idle && self.prng.percent(3) {
+        let slow = self.plan.trouble == Trouble::Slow && host == 0;
+        if idle && !slow && self.prng.percent(2) {
             self.hosts[host].joined = false;
             self.input(host, Input::Order(Order::Leave));
             return;
@@ -856,9 +931,11 @@ impl World {
                 let on_owner = self.prng.pick(&[OnOwner::Wait, OnOwner::Refuse]);
                 self.acquire(host, resource, mode, on_owner);
             }
+            // The slow host is to be cut off while it holds something.
+            Want::Holding if slow && self.prng.percent(95) => {}
             Want::Holding if self.prng.percent(30) => self.convert(host, resource),
             Want::Holding if self.prng.percent(60) => self.release(host, resource),
-            Want::Acquiring if self.prng.percent(20) => {
+            Want::Acquiring if !slow && self.prng.percent(20) => {
                 let id = LeaseId(resource_offset(resource));
                 self.input(host, Input::Order(Order::Release { id, lvb: None }));
             }

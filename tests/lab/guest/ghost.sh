@@ -40,12 +40,13 @@ vlan_of_the_write() {
     esac
 }
 
-# ghost_app DISK BLOCKS: the application, in the background; it starts to write when $CTL/go appears.
+# ghost_app BLOCKS WORD: the application, in the background; it starts to write when $CTL/go appears. Only where the
+# old write's WORD is PARK does the array keep it back.
 ghost_app() {
     GHOSTS=$((GHOSTS + 1))
     (cd $CTL && rm -f parked release released ready go answered overwritten journal)
     # shellcheck disable=SC2086
-    python3 /host/overwrite.py "$1" $CTL $GHOSTS $2 >$CTL/app.out 2>&1 &
+    python3 /host/overwrite.py "$DEV" $CTL $2-$GHOSTS $1 >$CTL/app.out 2>&1 &
     APP=$!
     within 60 test -e $CTL/ready
 }
@@ -55,7 +56,7 @@ ghost_parked() {
     say "== $1"
     _fault=${2:-both}
     BLOCKS=$((1000 + GHOSTS))
-    ghost_app "$DEV" $BLOCKS
+    ghost_app $BLOCKS PARK
     touch $CTL/go
     within 60 test -e $CTL/parked
     VLAN=$(vlan_of_the_write)
@@ -94,7 +95,7 @@ ghost_over() {
 
 # ghost_survived: every newer write is on the disk, and no path owes a proof any more.
 ghost_survived() {
-    python3 /host/overwrite.py "$DEV" check $GHOSTS $BLOCKS || { context; fail "a newer write is LOST"; }
+    python3 /host/overwrite.py "$DEV" check x-$GHOSTS $BLOCKS || { context; fail "a newer write is LOST"; }
     say "the newer write survived"
     within 60 all_resolved
 }
@@ -128,7 +129,7 @@ send_queue_round() {
     say "== $1"
     BLOCKS="2000 2001 2002 2003 2004 2005 2006 2007"
     VLAN=5
-    ghost_app "$DEV" "$BLOCKS"
+    ghost_app "$BLOCKS" OLD
     _losses=$(path_field 5 .losses)
     link_drop 5 out
     touch $CTL/go

@@ -1,8 +1,8 @@
-"""The application of the ghost-write scenarios: `overwrite.py DISK CONTROL LABEL BLOCK...`.
+"""The application of the ghost-write scenarios: `overwrite.py DISK CONTROL WORD-ROUND BLOCK...`.
 
-For every 4 KiB BLOCK at once: writes `PARK-LABEL-BLOCK`, and as soon as that is answered `NEWER-LABEL-BLOCK` over it.
+For every 4 KiB BLOCK at once: writes `WORD-ROUND-BLOCK`, and as soon as that is answered `NEWER-ROUND-BLOCK` over it.
 Files in CONTROL: ready (made), go (waited for), answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
-check LABEL BLOCK...` reads every block and fails unless it holds the newer text.
+check WORD-ROUND BLOCK...` reads every block and fails unless it holds the newer text.
 """
 
 import mmap
@@ -12,7 +12,8 @@ import threading
 import time
 
 SIZE = 4096
-disk, control, label = sys.argv[1:4]
+disk, control = sys.argv[1:3]
+old, label = sys.argv[3].split("-")
 blocks = [int(block) for block in sys.argv[4:]]
 fd = os.open(disk, os.O_RDWR | os.O_DIRECT)
 failed = []
@@ -35,7 +36,7 @@ def touch(name):
 def overwrite(block):
     try:
         start = time.monotonic()
-        write("PARK", block)
+        write(old, block)
         answered = time.monotonic()
         touch("answered")
         write("NEWER", block)

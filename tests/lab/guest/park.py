@@ -62,7 +62,7 @@ def reply(handle, data=b""):
 
 def execute(handle, offset, data):
     medium[offset : offset + len(data)] = data
-    if data[:4] in (b"PARK", b"NEWE"):
+    if data[:4] in (b"PARK", b"OLD-", b"NEWE"):
         with open(path("journal"), "a") as journal:
             uptime = open("/proc/uptime").read().split()[0]
             journal.write(f"{uptime} {offset} {data[:STAMP].rstrip(NUL).decode('ascii', 'replace')}\n")

@@ -28,7 +28,7 @@ GOOD, CHECK_CONDITION = 0x00, 0x02
 NOP_OUT, SCSI_COMMAND, TASK_REQUEST, LOGIN, TEXT, DATA_OUT, LOGOUT = 0, 1, 2, 3, 4, 5, 6
 NOP_IN, SCSI_RESPONSE, TASK_RESPONSE, LOGIN_RESPONSE, TEXT_RESPONSE, DATA_IN, LOGOUT_RESPONSE, R2T = (
     0x20, 0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x31)
-NO_TAG = 0xFFFFFFFF
+NO_TAG, NUL = 0xFFFFFFFF, b"\0"
 ORDERED = 2
 
 arguments = argparse.ArgumentParser()
@@ -81,9 +81,9 @@ class Disk:
 
     def execute(self, offset, data):
         self.medium[offset : offset + len(data)] = data
-        if data[:4] in (b"PARK", b"NEWE"):
+        if data[:4] in (b"PARK", b"OLD-", b"NEWE"):
             with open(path("journal"), "a") as journal:
-                journal.write(f"{uptime()} {offset} {bytes(data[:16]).rstrip(b"\0").decode('ascii', 'replace')}\n")
+                journal.write(f"{uptime()} {offset} {bytes(data[:16]).rstrip(NUL).decode('ascii', 'replace')}\n")
 
     def enter(self, task):
         """Adds a task; an ORDERED one waits for all that are older."""

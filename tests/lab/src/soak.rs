@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Tests of the simulation that draw all they do from the seed; ranges go to them in turn.
-const TESTS: [&str; 3] = [
+const TESTS: [&str; 4] = [
     "links_come_and_go",
     "commands_hang_and_come_back_late",
     "everything_goes_wrong",
+    "links_stay_away_longer_than_any_hold",
 ];
 /// Seeds that one process runs.
 const RANGE: u64 = 200;
@@ -123,10 +124,13 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (test, why) = (self.test, &self.why);
         match self.seed {
-            Seed::One(seed) => write!(f, "SANBLK_SEED={seed} cargo test --test sim {test}: {why}"),
+            Seed::One(seed) => write!(
+                f,
+                "SANBLK_SEED={seed} cargo test -p sanblk --test sim {test}: {why}"
+            ),
             Seed::Among(first, last) => write!(
                 f,
-                "SANBLK_SEEDS={first}-{last} cargo test --test sim {test}: {why}"
+                "SANBLK_SEEDS={first}-{last} cargo test -p sanblk --test sim {test}: {why}"
             ),
         }
     }

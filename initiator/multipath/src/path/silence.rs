@@ -185,6 +185,11 @@ impl Silence {
             None => self.alive_at = self.alive_at.max(acked_at),
             Some(last) => {
                 let acked = sample.acked.saturating_sub(last.acked);
+                if acked > 0 {
+                    // What is outstanding now is younger: the last sample may have been taken just behind a ping, and so
+                    // may this one.
+                    self.unacknowledged_since = None;
+                }
                 if acked > 0 || acked_at > before(self.sampled_at, last.since_ack) + TICKS {
                     self.alive_at = self.alive_at.max(acked_at);
                 }

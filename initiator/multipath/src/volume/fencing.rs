@@ -25,6 +25,7 @@ use super::{CloseHow, Link, Note, Output, PathId, Volume};
 use crate::contract::{FenceKind, FenceTimes};
 use crate::drain::{Drain, Drained};
 use crate::fence::Nexus;
+use crate::ladder::TargetKind;
 use crate::path::backoff::Backoff;
 use crate::path::{CONNECT_TIMEOUT, FENCE_LOGIN_TIMEOUT, Phase, Sent};
 use crate::volume::ending::Life;
@@ -277,6 +278,7 @@ impl Volume {
 
     pub(super) fn fence_event(&mut self, now: Instant, id: PathId, event: Event) {
         let lun = self.config.lun;
+        let last = TargetKind::of(&self.config.description.identity).last_word();
         let fence = &mut self.fences[usize::from(id.0)];
         match (event, &mut fence.stage) {
             (Event::Established, &mut Stage::LoggingIn { nexus }) => {
@@ -284,7 +286,7 @@ impl Volume {
                 if found == nexus.portal_group {
                     fence.stage = Stage::Draining {
                         nexus,
-                        drain: Drain::new(lun),
+                        drain: Drain::new(lun, last),
                         out: None,
                     };
                     self.drain_dead_session(now, id);

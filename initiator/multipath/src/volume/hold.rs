@@ -21,7 +21,7 @@ use super::{Note, PathId, Volume};
 use crate::contract::FenceKind;
 use crate::drain::{Drain, Drained};
 use crate::fence::Nexus;
-use crate::ladder::{Hideout, Terms};
+use crate::ladder::{Hideout, TargetKind, Terms};
 use crate::path::{Phase, Sent};
 use crate::volume::ending::Life;
 
@@ -161,7 +161,8 @@ impl Volume {
         };
         match step {
             Step::Ask => {
-                let drain = Drain::new(self.config.lun);
+                let last = TargetKind::of(&self.config.description.identity).last_word();
+                let drain = Drain::new(self.config.lun, last);
                 self.hold(id).stage = Stage::Asking {
                     nexus,
                     via,

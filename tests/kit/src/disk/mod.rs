@@ -105,6 +105,8 @@ pub struct LunConfig {
     pub max_write_same_blocks: u64,
     /// TST=001b: each nexus has a task set of its own, and ordered commands wait only for their nexus's.
     pub task_set_per_nexus: bool,
+    /// ORDERED is taken for SIMPLE.
+    pub ignores_order: bool,
     /// Shortest time in the backend.
     pub latency_min: Duration,
     /// Longest time in the backend.
@@ -136,6 +138,7 @@ impl Default for LunConfig {
             max_unmap_descriptors: 8,
             max_write_same_blocks: 1 << 16,
             task_set_per_nexus: false,
+            ignores_order: false,
             latency_min: Duration::from_micros(50),
             latency_max: Duration::from_micros(500),
             park_max: None,
@@ -552,6 +555,7 @@ impl LogicalUnit {
                 .iter()
                 .filter(|other| !self.config.task_set_per_nexus || other.job.nexus == nexus);
             let may = match entry.job.attribute {
+                _ if self.config.ignores_order => true,
                 TaskAttribute::HeadOfQueue => true,
                 TaskAttribute::Ordered => older.next().is_none(),
                 TaskAttribute::Simple | TaskAttribute::Untagged => {

@@ -14,7 +14,7 @@ pub enum Flavour {
     LioFileio,
     /// tgt: the login is answered at once, old commands run on, one queue per unit keeps their order.
     Tgt,
-    /// SPDK with an old connection that is told to die and dies when it likes.
+    /// SPDK: as tgt, and commands are executed in any order, whatever they ask for.
     Spdk,
     /// SCST: the login is answered, the connection reads nothing before the old commands have ended; a task set per nexus.
     Scst,
@@ -40,11 +40,7 @@ impl Flavour {
             patience: Duration::from_secs(patience),
             tag_zero: self == Flavour::Ctl,
         };
-        config.reinstatement = match self {
-            Flavour::Lio | Flavour::LioFileio => Reinstatement::AnswerAfterDrain,
-            Flavour::Scst | Flavour::Ctl => Reinstatement::ReadAfterDrain,
-            Flavour::Tgt | Flavour::Spdk => Reinstatement::AnswerAtOnce,
-        };
+        config.reinstatement = self.reinstatement();
         config.works_while_reading = self == Flavour::LioFileio;
         config.ping = match self {
             Flavour::Lio | Flavour::LioFileio => Some(ping(15, 30)),
@@ -56,6 +52,31 @@ impl Flavour {
             Flavour::Lio | Flavour::LioFileio => Some(Duration::from_secs(3)),
             _ => None,
         };
+    }
+
+    /// What a login with a known identity waits for.
+    pub fn reinstatement(self) -> Reinstatement {
+        match self {
+            Flavour::Lio | Flavour::LioFileio => Reinstatement::AnswerAfterDrain,
+            Flavour::Scst | Flavour::Ctl => Reinstatement::ReadAfterDrain,
+            Flavour::Tgt | Flavour::Spdk => Reinstatement::AnswerAtOnce,
+        }
+    }
+
+    /// Vendor identification of its disks.
+    pub fn vendor(self) -> &'static str {
+        match self {
+            Flavour::Lio | Flavour::LioFileio => "LIO-ORG",
+            Flavour::Tgt => "IET",
+            Flavour::Spdk => "INTEL",
+            Flavour::Scst => "SCST_FIO",
+            Flavour::Ctl => "FREEBSD",
+        }
+    }
+
+    /// Does not know what ORDERED means.
+    pub fn ignores_order(self) -> bool {
+        self == Flavour::Spdk
     }
 
     /// TST=001b in its control mode page.

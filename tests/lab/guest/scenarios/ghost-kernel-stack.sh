@@ -11,7 +11,7 @@ ghost_parked "open-iscsi + dm-multipath on LIO iblock, tuned timers"
 ghost_released
 ghost_over
 multipath -ll
-if python3 /host/overwrite.py $DEV check $GHOSTS $BLOCKS; then
+if python3 /host/overwrite.py $DEV check x-$GHOSTS $BLOCKS; then
     fail "the newer write survived on a stack without a fence: the rig shows nothing"
 fi
 say "open-iscsi + dm-multipath LOST the newer write"

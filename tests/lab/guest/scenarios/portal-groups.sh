@@ -2,6 +2,13 @@
 # what: each portal in a portal group of its own: attach warns, a lost path is fenced by its return, or by the timed hold with LUN RESET
 . /host/lib.sh
 held_none() { [ "$(field .held)" = 0 ]; }
+# Writes alone, so that some are under way whenever a link is lost.
+writes_start() { # SECONDS
+    $FIO --name=writes --filename="$DEV" --rw=randwrite --bs=4k --iodepth=16 --size=256M --time_based --runtime="$1" \
+        --output=/tmp/writes.out &
+    WRITES=$!
+}
+writes_done() { wait "$WRITES" || { tail -20 /tmp/writes.out; context; fail "IO failed"; }; }
 net_up
 target_up groups=each
 attached
@@ -12,8 +19,8 @@ same 310 "$(path_field 6 .fence_hold_seconds)" "seconds of the hold of path 6"
 same 2 "$(path_field 6 .portal_group)" "portal group of path 6"
 
 say "== fenced by its own return"
-verify_start "$DEV" 25
-sleep 3
+writes_start 25
+io_runs 20
 link_drop 5 out
 within 15 paths_up 1
 io_runs 10
@@ -22,14 +29,14 @@ sanblk status
 link_pass 5
 within 30 paths_up 2
 within 5 held_none
-verify_done
+writes_done
 [ "$(field .fences.done)" -gt 0 ] || fail "no fence is counted"
 detach
 
 say "== fenced by LOGICAL UNIT RESET, once the target has given the connection up"
 attached --allow-fence lun-reset
-verify_start "$DEV" 165
-sleep 3
+writes_start 165
+io_runs 20
 link_drop 5 out
 within 15 paths_up 1
 io_runs 10
@@ -43,6 +50,7 @@ took=$(field .fences.last_ms)
 io_runs 10
 link_pass 5
 within 30 paths_up 2
-verify_done
+writes_done
+verify_fill "$DEV" 16M
 sanblk status
 detach

@@ -118,6 +118,8 @@ pub fn run(
         [] => Suite::value_variants(),
         chosen => chosen,
     };
+    // Before the first suite: the tree may move on while they run.
+    let commit = commit(lab);
     for suite in suites {
         let began = Instant::now();
         say(format_args!("bench: {}", suite.name()));
@@ -128,7 +130,7 @@ pub fn run(
         )));
         versions.push(format!("{} {}", accel.name(), accel.cpu()));
         let result = json!({
-            "suite": suite.name(), "commit": commit(lab), "kernel": image.version, "accel": accel.name(),
+            "suite": suite.name(), "commit": commit, "kernel": image.version, "accel": accel.name(),
             "cpu": accel.cpu(), "versions": versions, "seed": settings.seed, "rounds": settings.rounds,
             "row_seconds": settings.seconds.unwrap_or_else(|| suite.seconds()), "mbit": settings.mbit,
             "policies": settings.policies, "minutes": (began.elapsed().as_secs_f64() / 6.0).round() / 10.0, "rows": rows,
