@@ -124,6 +124,18 @@ pub enum Policy {
     LateBinding,
 }
 
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Policy::RoundRobin => "round-robin",
+            Policy::Failover => "failover",
+            Policy::QueueLength => "queue-length",
+            Policy::ServiceTime => "service-time",
+            Policy::LateBinding => "late-binding",
+        })
+    }
+}
+
 impl From<Policy> for PolicyKind {
     fn from(policy: Policy) -> PolicyKind {
         match policy {

@@ -113,6 +113,10 @@ pub enum PathWord {
     Closing,
     /// Not tried again until the operator acts.
     Refused,
+    /// Failed by the operator, until it is restored.
+    Offline,
+    /// Removed by the operator; its last session is not proven dead yet.
+    Removed,
 }
 
 /// A path.
@@ -254,6 +258,32 @@ pub struct AttachReport {
     pub new: bool,
     /// Portals that discovery offers beside those given.
     pub other_portals: Vec<String>,
+}
+
+/// Answer to `events`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct EventsReport {
+    /// Older events that are forgotten, of all volumes.
+    pub forgotten: u64,
+    /// The latest, oldest first.
+    pub events: Vec<EventReport>,
+}
+
+/// Something that happened to a volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventReport {
+    /// When, in UTC: `2026-01-31T12:00:00.123Z`.
+    pub time: String,
+    /// The volume's device then.
+    pub device: String,
+    /// The volume.
+    pub wwid: String,
+    /// Portal of the path that it happened to; `null` for the volume as a whole.
+    pub portal: Option<String>,
+    /// The path's new state, where it changed.
+    pub state: Option<PathWord>,
+    /// What happened and why: one sentence.
+    pub text: String,
 }
 
 /// Answer to `discover`.

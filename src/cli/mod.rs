@@ -5,7 +5,9 @@ mod attach;
 mod daemon;
 mod detach;
 mod discover;
+mod events;
 pub mod exit;
+mod path;
 mod set;
 mod status;
 pub mod text;
@@ -37,7 +39,9 @@ enum Verb {
     Attach(attach::Arguments),
     Detach(detach::Arguments),
     Set(set::Arguments),
+    Path(path::Arguments),
     Status(status::Arguments),
+    Events(events::Arguments),
     Daemon(daemon::Arguments),
 }
 
@@ -58,6 +62,8 @@ pub fn main() -> ExitCode {
         Verb::Attach(arguments) => on_tokio(attach::run(&layout, arguments)),
         Verb::Detach(arguments) => on_tokio(detach::run(&layout, arguments)),
         Verb::Set(arguments) => on_tokio(set::run(&layout, arguments)),
+        Verb::Path(arguments) => on_tokio(path::run(&layout, arguments)),
+        Verb::Events(arguments) => on_tokio(events::run(&layout, arguments)),
         Verb::Status(arguments) => on_tokio(status::run(&layout, arguments)),
         Verb::Daemon(arguments) => daemon::run(layout, arguments),
     };

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::report::{
-    AttachReport, DiscoverReport, FenceWord, Health, PathReport, PathWord, StandingWord,
-    StatusReport, VolumeReport,
+    AttachReport, DiscoverReport, EventsReport, FenceWord, Health, PathReport, PathWord,
+    StandingWord, StatusReport, VolumeReport,
 };
 
 /// Widest line.
@@ -190,6 +190,25 @@ fn fences(text: &mut String, volume: &VolumeReport) {
             &format!("fenced {times}: last in {last} ms, longest in {longest} ms"),
         );
     }
+}
+
+/// What `events` prints: a line per event, whole.
+pub fn events(report: &EventsReport) -> String {
+    let mut text = String::new();
+    if report.forgotten > 0 {
+        let _ = writeln!(
+            text,
+            "({} before are forgotten)",
+            count_of(report.forgotten, "event")
+        );
+    }
+    for event in &report.events {
+        let _ = writeln!(text, "{}  {}  {}", event.time, event.device, event.text);
+    }
+    if report.events.is_empty() {
+        text.push_str("nothing has happened since the daemon started\n");
+    }
+    text
 }
 
 /// The word that serde writes for a unit variant.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{NoPath, Settings};
 use crate::failure::Failure;
 use crate::portal::Portal;
-use crate::report::{AttachReport, StatusReport};
+use crate::report::{AttachReport, EventsReport, StatusReport};
 
 /// Raised whenever a message changes its meaning.
 pub const PROTOCOL: u32 = 1;
@@ -65,11 +65,37 @@ pub enum Request {
         /// New rule.
         no_path_retry: Option<NoPath>,
     },
+    /// An order about a path.
+    Path {
+        /// What to do.
+        order: PathOrder,
+        /// As in `Detach`.
+        volume: String,
+        /// The path's portal, as in `status`.
+        portal: Portal,
+    },
+    /// What happened lately.
+    Events {
+        /// One volume, or all.
+        volume: Option<String>,
+    },
     /// A picture.
     Status {
         /// One volume, or all.
         volume: Option<String>,
     },
+}
+
+/// What to do with a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathOrder {
+    /// Close it; it stays out until it is restored.
+    Fail,
+    /// Let it serve again, and forget what speaks against it.
+    Restore,
+    /// Let it finish, and forget it.
+    Remove,
 }
 
 /// The words of `attach`.
@@ -126,7 +152,9 @@ pub enum Reply {
         /// What was lost or left, one sentence each.
         notes: Vec<String>,
     },
-    /// To `Set` and `Status`.
+    /// To `Events`.
+    Events(EventsReport),
+    /// To `Set`, `Path` and `Status`.
     Status(StatusReport),
 }
 

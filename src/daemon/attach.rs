@@ -3,11 +3,12 @@
 
 use std::rc::Rc;
 
+use multipath::PathState;
 use multipath::contract::PATHS_MAX;
 
 use crate::config::AllowFence;
 use crate::control::server::Progress;
-use crate::control::{AttachRequest, Reply};
+use crate::control::{AttachRequest, PathOrder, Reply};
 use crate::failure::{Failure, Kind};
 use crate::queue::Mail;
 use crate::report::AttachReport;
@@ -145,14 +146,25 @@ async fn grow(
     }
     let status = volume.status().await?;
     for path in paths(daemon, plan) {
-        if status
+        let known = status
             .paths
             .iter()
-            .any(|known| known.config.portal == path.portal)
-        {
-            continue;
+            .find(|known| known.config.portal == path.portal);
+        match known.map(|known| (&known.state, known.config.isid)) {
+            None => add_path(daemon, &volume, path, progress).await?,
+            // Its place is kept for the proof that its last session is dead; its own return is one.
+            Some((PathState::Removed, isid)) => {
+                let order = volume.order(PathOrder::Restore, isid).await?;
+                debug_assert_eq!(order, Ok(()), "it was there a moment ago");
+                progress.say(format!("{}: path {}", volume.node(), path.portal_name));
+            }
+            Some((PathState::Offline, _)) => progress.say(format!(
+                "{}: path {} stays offline; sanblk path restore gives it back",
+                volume.node(),
+                path.portal_name
+            )),
+            Some(_) => {}
         }
-        add_path(daemon, &volume, path, progress).await?;
     }
     for remark in survey::remarks(&plan.answers) {
         let mut notes = volume.notes.borrow_mut();

@@ -53,6 +53,7 @@ pub async fn end(daemon: &Daemon, volume: &Rc<Volume>, force: bool) -> Result<()
     let configs: Vec<_> = paths.into_iter().map(|path| path.config).collect();
     daemon.forget_isids(&configs);
     daemon.volumes.borrow_mut().remove(&volume.id);
+    volume.tell("detached");
     Ok(())
 }
 

@@ -102,6 +102,7 @@ pub async fn make(
             initiator_name: plan.initiator_name.clone(),
             notes,
             unresolved: unresolved.clone(),
+            events: Rc::clone(&daemon.events),
         },
         device,
     );
@@ -119,6 +120,7 @@ pub async fn make(
                 .volumes
                 .borrow_mut()
                 .insert(volume.id, Rc::clone(&volume));
+            volume.tell("attached");
             tokio::task::spawn_local(Rc::clone(&volume).watch());
             Ok(volume)
         }

@@ -4,9 +4,11 @@
 pub mod attach;
 mod carrier;
 pub mod detach;
+pub mod events;
 pub mod make;
 pub mod notify;
 mod old_sessions;
+mod path;
 mod picture;
 pub mod plan;
 pub mod start;
@@ -37,8 +39,9 @@ use crate::host::records;
 use crate::layout::Layout;
 use crate::logging::Log;
 use crate::queue::Mail;
-use crate::report::{DaemonReport, StatusReport};
+use crate::report::{DaemonReport, EventsReport, StatusReport};
 
+use events::Events;
 use volume::Volume;
 
 /// Most volumes: 64 MiB of locked memory each.
@@ -68,6 +71,8 @@ pub struct Daemon {
     layout: Layout,
     log: Log,
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
+    /// What happened lately; also to volumes that are gone.
+    events: Rc<Events>,
     /// ISIDs of all paths.
     isids: RefCell<Vec<Isid>>,
     /// Held while volumes come and go. Never across a login: one that ends a session may hang as long as the target's
@@ -139,6 +144,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         layout: layout.clone(),
         log,
         volumes: RefCell::default(),
+        events: Rc::default(),
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
         attaching: RefCell::default(),
@@ -355,6 +361,26 @@ impl Daemon {
         })
     }
 
+    /// What happened, to one volume or to all; also to one that is gone, by a name that it had.
+    fn events(&self, name: Option<&str>) -> Result<EventsReport, Failure> {
+        for volume in self.volumes.borrow().values() {
+            volume.fetch_notes();
+        }
+        let mut report = self.events.report();
+        if let Some(name) = name {
+            let found = self.find(name);
+            let plain = name.strip_prefix("/dev/").unwrap_or(name);
+            report.events.retain(|event| match &found {
+                Ok(volume) => event.wwid == volume.wwid(),
+                Err(_) => event.wwid == name || event.device.strip_prefix("/dev/") == Some(plain),
+            });
+            if report.events.is_empty() {
+                found?;
+            }
+        }
+        Ok(report)
+    }
+
     async fn status(&self, name: Option<&str>) -> Result<StatusReport, Failure> {
         let volumes: Vec<Rc<Volume>> = match name {
             Some(name) => vec![self.find(name)?],
@@ -394,6 +420,12 @@ impl Handler for Daemon {
             Request::Detach { volume, force } => {
                 detach::detach(&self, &volume, force, &progress).await
             }
+            Request::Path {
+                order,
+                volume,
+                portal,
+            } => path::carry_out(&self, order, &volume, &portal, &progress).await,
+            Request::Events { volume } => Ok(Reply::Events(self.events(volume.as_deref())?)),
             Request::Set {
                 volume,
                 policy,
@@ -402,9 +434,11 @@ impl Handler for Daemon {
                 let found = self.find(&volume)?;
                 if let Some(policy) = policy {
                     found.send(Mail::SetPolicy(policy.into()))?;
+                    found.tell(format!("policy set to {policy}"));
                 }
                 if let Some(rule) = no_path_retry {
                     found.send(Mail::SetNoPathRetry(rule.into()))?;
+                    found.tell(format!("no path: set to {rule}"));
                 }
                 Ok(Reply::Status(self.status(Some(&volume)).await?))
             }

@@ -117,21 +117,46 @@ fn health(paths: &[PathReport]) -> Health {
     }
 }
 
+/// A path's state as one word.
+pub(super) fn word(state: &PathState) -> PathWord {
+    match state {
+        PathState::Up => PathWord::Up,
+        PathState::Standby => PathWord::Standby,
+        PathState::Down { .. } => PathWord::Failed,
+        PathState::Connecting => PathWord::Connecting,
+        PathState::LoggingIn => PathWord::Login,
+        PathState::Verifying => PathWord::Checking,
+        PathState::Closing => PathWord::Closing,
+        PathState::Refused { .. } => PathWord::Refused,
+        PathState::Offline => PathWord::Offline,
+        PathState::Removed => PathWord::Removed,
+    }
+}
+
 fn path_report(path: &PathStatus) -> PathReport {
     let now = host::now();
-    let (state, reason, retry_ms) = match &path.state {
-        PathState::Up => (PathWord::Up, None, None),
-        PathState::Standby => (PathWord::Standby, None, None),
+    let state = word(&path.state);
+    let (reason, retry_ms) = match &path.state {
         PathState::Down { why, retry_at } => {
             let wait = retry_at.since(now).as_millis();
             let wait = u64::try_from(wait).unwrap_or(u64::MAX);
-            (PathWord::Failed, Some(why.clone()), Some(wait))
+            (Some(why.clone()), Some(wait))
         }
-        PathState::Connecting => (PathWord::Connecting, None, None),
-        PathState::LoggingIn => (PathWord::Login, None, None),
-        PathState::Verifying => (PathWord::Checking, None, None),
-        PathState::Closing => (PathWord::Closing, None, None),
-        PathState::Refused { why } => (PathWord::Refused, Some(why.clone()), None),
+        PathState::Refused { why } => (Some(why.clone()), None),
+        PathState::Offline => {
+            let why = "failed by the operator; `sanblk path restore` gives it back";
+            (Some(why.to_owned()), None)
+        }
+        PathState::Removed => {
+            let why = "gone when its last session is proven dead";
+            (Some(why.to_owned()), None)
+        }
+        PathState::Up
+        | PathState::Standby
+        | PathState::Connecting
+        | PathState::LoggingIn
+        | PathState::Verifying
+        | PathState::Closing => (None, None),
     };
     // An attempt that is under way is no better news than the last one's failure.
     let (reason, since) = match &path.trouble {

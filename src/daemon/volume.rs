@@ -1,22 +1,32 @@
 //! An attached volume: its device, its queue, and what is written down about it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use iscsi_client::wire::Lun;
-use multipath::{Description, NoPathRetry, PathConfig, UnresolvedWrite, VolumeStatus};
+use iscsi_client::time::Instant;
+use iscsi_client::wire::{Isid, Lun};
+use multipath::{
+    Description, NoPathRetry, Note, OrderRefused, PathConfig, PathId, UnresolvedWrite, VolumeStatus,
+};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use ublk_dev::Device;
 use ublk_dev::control::ControlError;
 
+use crate::control::PathOrder;
 use crate::device::{self, CONTROL_LIMIT, START_LIMIT};
 use crate::failure::{Failure, Kind};
+use crate::host;
 use crate::host::records::{self, DeviceRecord, SessionEntry};
 use crate::layout::Layout;
 use crate::queue::{Mail, NotListening, Queue};
+use crate::report::{EventReport, PathWord};
+
+use super::events::{self, Events};
+use super::picture;
 
 /// A queue turns many times a second; one that does not answer for so long is stuck.
 const STATUS_LIMIT: Duration = Duration::from_secs(3);
@@ -53,6 +63,12 @@ pub struct Volume {
     stage: Cell<Stage>,
     device: RefCell<Option<Arc<Device>>>,
     queue: RefCell<Option<Rc<Queue>>>,
+    /// What happened to the volumes of this host.
+    events: Rc<Events>,
+    /// Portals of the paths, for what is told of them.
+    portals: RefCell<BTreeMap<u8, String>>,
+    /// Notes that were lost, as far as it was told.
+    told_lost: Cell<u64>,
     saved: RefCell<Vec<UnresolvedWrite>>,
     sessions: RefCell<Vec<SessionEntry>>,
 }
@@ -73,6 +89,8 @@ pub struct Birth {
     pub notes: Vec<String>,
     /// Writes that an earlier run left unresolved.
     pub unresolved: Vec<UnresolvedWrite>,
+    /// Where to tell what happens.
+    pub events: Rc<Events>,
 }
 
 impl Volume {
@@ -89,6 +107,9 @@ impl Volume {
             stage: Cell::new(Stage::Added),
             device: RefCell::new(Some(Arc::new(device))),
             queue: RefCell::new(None),
+            events: birth.events,
+            portals: RefCell::default(),
+            told_lost: Cell::new(0),
             saved: RefCell::new(birth.unresolved),
             sessions: RefCell::default(),
         })
@@ -160,11 +181,83 @@ impl Volume {
     /// # Errors
     /// The queue does not answer.
     pub async fn add_path(&self, path: PathConfig) -> Result<bool, Failure> {
+        // What is told of the path that had this place before is told by its name.
+        self.fetch_notes();
+        let portal = path.portal_name.clone();
         let (reply, answer) = oneshot::channel();
         self.send(Mail::AddPath(path, reply))?;
         match timeout(STATUS_LIMIT, answer).await {
-            Ok(Ok(id)) => Ok(id.is_some()),
+            Ok(Ok(id)) => {
+                if let Some(id) = id {
+                    self.portals.borrow_mut().insert(id.0, portal);
+                }
+                Ok(id.is_some())
+            }
             Ok(Err(_)) | Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// Carries an order about a path to the queue.
+    ///
+    /// # Errors
+    /// The queue refuses it, or does not answer.
+    pub async fn order(
+        &self,
+        order: PathOrder,
+        isid: Isid,
+    ) -> Result<Result<(), OrderRefused>, Failure> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Mail::Path(order, isid, reply))?;
+        match timeout(STATUS_LIMIT, answer).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(_)) | Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// Tells of something that the queue does not know of.
+    pub fn tell(&self, text: impl Into<String>) {
+        self.happened(host::now(), None, None, text.into());
+    }
+
+    fn happened(&self, at: Instant, portal: Option<String>, state: Option<PathWord>, text: String) {
+        tracing::info!("{}: {text}", self.node());
+        self.events.tell(EventReport {
+            time: events::utc(at),
+            device: self.node(),
+            wwid: self.wwid().to_owned(),
+            portal,
+            state,
+            text,
+        });
+    }
+
+    /// Takes over what the queue has to tell.
+    pub fn fetch_notes(&self) {
+        if let Some(queue) = self.queue.borrow().clone() {
+            self.take_notes(&queue);
+        }
+    }
+
+    fn take_notes(&self, queue: &Queue) {
+        let name = |path: PathId| {
+            let portals = self.portals.borrow();
+            portals
+                .get(&path.0)
+                .cloned()
+                .unwrap_or_else(|| format!("path {}", path.0))
+        };
+        while let Some((at, note)) = queue.note() {
+            let state = match &note {
+                Note::PathState { state, .. } => Some(picture::word(state)),
+                _ => None,
+            };
+            let text = note.told(&name).to_string();
+            self.happened(at, note.path().map(name), state, text);
+        }
+        let lost = queue.notes_lost();
+        let more = lost - self.told_lost.replace(lost);
+        if more > 0 {
+            self.tell(format!("{more} notes came too fast and were dropped"));
         }
     }
 
@@ -265,6 +358,7 @@ impl Volume {
         if timeout(LOGOUT_PATIENCE + THREAD_LIMIT, wait).await.is_err() {
             return Err(self.stuck());
         }
+        self.take_notes(&queue);
         *self.queue.borrow_mut() = None;
         if let Some(Err(error)) = Rc::into_inner(queue).map(Queue::join) {
             tracing::error!("{}: the queue ended with an error: {error}", self.node());
@@ -274,24 +368,12 @@ impl Volume {
 
     /// Fetches notes and keeps unresolved writes, until the queue is gone.
     pub async fn watch(self: Rc<Volume>) {
-        let mut told_lost = 0;
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
             let Some(queue) = self.queue.borrow().clone() else {
                 return;
             };
-            while let Some(note) = queue.note() {
-                tracing::info!("{}: {}", self.node(), note);
-            }
-            let lost = queue.notes_lost();
-            if lost > told_lost {
-                let more = lost - told_lost;
-                tracing::warn!(
-                    "{}: {more} notes came too fast and were dropped",
-                    self.node()
-                );
-                told_lost = lost;
-            }
+            self.take_notes(&queue);
             if queue.is_finished() {
                 if self.stage.get() != Stage::Stopped {
                     tracing::error!("{}: its queue thread has ended; IO fails", self.node());

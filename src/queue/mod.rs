@@ -13,12 +13,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use iscsi_client::time::Instant;
+use iscsi_client::wire::Isid;
 use multipath::{
-    NoPathRetry, Note, PathConfig, PathId, PolicyKind, UnresolvedWrite, Volume, VolumeConfig,
-    VolumeStatus,
+    NoPathRetry, Note, OrderRefused, PathConfig, PathId, PolicyKind, UnresolvedWrite, Volume,
+    VolumeConfig, VolumeStatus,
 };
 use tokio::sync::oneshot;
 use ublk_dev::{Ring, Slots, Waker};
+
+use crate::control::PathOrder;
+use crate::host;
 
 pub use memory::TagMemory;
 pub use turn::{Device, Found, Front, Turn};
@@ -51,6 +56,8 @@ pub enum Mail {
     },
     /// Try every path that is down now.
     RetryNow,
+    /// The operator's order about the path with this ISID.
+    Path(PathOrder, Isid, oneshot::Sender<Result<(), OrderRefused>>),
     /// A picture.
     Status(oneshot::Sender<VolumeStatus>),
     /// Fail what waits, log out, end the thread once the block device has stopped.
@@ -75,7 +82,7 @@ pub struct QueueConfig {
 pub struct Queue {
     mail: Sender<Mail>,
     waker: Waker,
-    notes: Receiver<Note>,
+    notes: Receiver<(Instant, Note)>,
     notes_lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -104,7 +111,7 @@ impl Queue {
                 };
                 let _ = ready.send(Ok(ring.waker()));
                 let block_len = config.volume.description.identity.block_len;
-                let now = iscsi_client::time::Instant::from_nanos(ring.now());
+                let now = Instant::from_nanos(ring.now());
                 let volume = Volume::new(now, config.volume);
                 let turn = Turn::new(ring, slots, volume, block_len);
                 run(turn, &orders, &tell, &lost)
@@ -146,8 +153,8 @@ impl Queue {
         answer.await.map_err(|_| NotListening)
     }
 
-    /// The next note, if there is one.
-    pub fn note(&self) -> Option<Note> {
+    /// The next note, if there is one, and when it was made.
+    pub fn note(&self) -> Option<(Instant, Note)> {
         self.notes.try_recv().ok()
     }
 
@@ -174,13 +181,13 @@ impl Queue {
 fn run(
     mut turn: Turn,
     orders: &Receiver<Mail>,
-    tell: &Sender<Note>,
+    tell: &Sender<(Instant, Note)>,
     lost: &AtomicU64,
 ) -> io::Result<()> {
     let mut front = Device;
     let mut stopped = false;
     let mut note = |note| {
-        if tell.try_send(note).is_err() {
+        if tell.try_send((host::now(), note)).is_err() {
             lost.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -201,6 +208,17 @@ fn run(
     }
 }
 
+fn obey_about_path(turn: &mut Turn, order: PathOrder, isid: Isid) -> Result<(), OrderRefused> {
+    let now = turn.now();
+    let volume = turn.volume();
+    let path = volume.path_of(isid).ok_or(OrderRefused::NoSuchPath)?;
+    match order {
+        PathOrder::Fail => volume.fail_path(now, path),
+        PathOrder::Restore => volume.restore_path(now, path),
+        PathOrder::Remove => volume.remove_path(now, path),
+    }
+}
+
 fn obey(turn: &mut Turn, order: Mail) {
     let now = turn.now();
     match order {
@@ -213,6 +231,7 @@ fn obey(turn: &mut Turn, order: Mail) {
         Mail::AllowLunReset => turn.volume().set_lun_reset(now, true),
         Mail::Carrier { interface, up } => turn.carrier(&interface, up),
         Mail::RetryNow => turn.volume().retry_now(now),
+        Mail::Path(order, isid, reply) => drop(reply.send(obey_about_path(turn, order, isid))),
         Mail::ShutDown { patience } => turn.volume().shut_down(now, patience),
     }
 }

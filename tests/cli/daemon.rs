@@ -43,6 +43,33 @@ fn the_socket_is_for_root_and_answers() {
 }
 
 #[test]
+fn a_daemon_without_volumes_has_no_paths_and_no_events() {
+    let host = Host::new();
+    let _daemon = host.daemon();
+    let said = host.run(&["events"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("nothing has happened"), "{said:?}");
+    let said = host.run(&["events", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(json, serde_json::json!({ "forgotten": 0, "events": [] }));
+    for words in [
+        &["events", "/dev/ublkb0"][..],
+        &["path", "fail", "/dev/ublkb0", "10.0.0.1"],
+        &["path", "restore", "/dev/ublkb0", "10.0.0.1"],
+        &["path", "remove", "/dev/ublkb0", "10.0.0.1"],
+        &["set", "/dev/ublkb0", "--policy", "service-time"],
+    ] {
+        let said = host.run(words);
+        assert_eq!(said.code, 3, "{words:?}: {said:?}");
+        assert!(said.err.contains("no volume /dev/ublkb0"), "{said:?}");
+        assert!(said.err.contains("nothing is attached"), "{said:?}");
+    }
+    let order = r#"{"verb":"path","order":"explode","volume":"ublkb0","portal":"10.0.0.1"}"#;
+    let answer = ask(&host, &envelope(OURS, order));
+    assert_eq!(answer["line"], "failed", "{answer}");
+}
+
+#[test]
 fn another_version_is_told_what_to_restart() {
     let host = Host::new();
     let _daemon = host.daemon();

@@ -17,7 +17,9 @@ fn version_and_help() {
         "attach",
         "detach",
         "set",
+        "path",
         "status",
+        "events",
         "Exit codes:",
     ] {
         assert!(said.out.contains(word), "{}", said.out);
@@ -28,6 +30,17 @@ fn version_and_help() {
         "{}",
         said.out
     );
+    let said = host.run(&["path", "--help"]);
+    for word in ["fail", "restore", "remove"] {
+        assert!(said.out.contains(word), "{}", said.out);
+        let said = host.run(&["path", word, "--help"]);
+        for word in ["<VOLUME>", "<PORTAL>", "--json"] {
+            assert!(said.out.contains(word), "{}", said.out);
+        }
+    }
+    let said = host.run(&["events", "--help"]);
+    assert!(said.out.contains("1000"), "{}", said.out);
+    let said = host.run(&["attach", "--help"]);
     // Secrets never come from the command line.
     assert!(
         !said.out.contains("--secret") && !said.out.contains("--password"),
@@ -62,7 +75,15 @@ fn wrong_words_are_usage_errors() {
             "/nonexistent.toml",
         ],
         &["set", "ublkb0"],
+        &["set", "ublkb0", "--policy", "fastest"],
         &["detach"],
+        &["path"],
+        &["path", "fail"],
+        &["path", "fail", "ublkb0"],
+        &["path", "restore", "ublkb0", "host:0"],
+        &["path", "remove", "ublkb0", "10.0.0.1", "10.0.0.2"],
+        &["path", "reinstate", "ublkb0", "10.0.0.1"],
+        &["events", "ublkb0", "ublkb1"],
     ] {
         let said = host.run(words);
         assert_eq!(said.code, 2, "{words:?}: {said:?}");
@@ -83,8 +104,18 @@ fn without_a_daemon_nothing_is_attached() {
     let said = host.run(&["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
     assert_eq!(json, serde_json::json!({ "daemon": null, "volumes": [] }));
+    let said = host.run(&["events", "--json"]);
+    assert_eq!(said.code, 0);
+    let json: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert_eq!(json, serde_json::json!({ "forgotten": 0, "events": [] }));
     for words in [
         &["status", "ublkb0"][..],
+        &["events", "ublkb0"],
+        &["path", "fail", "ublkb0", "10.0.0.1"],
+        &["path", "restore", "ublkb0", "10.0.0.1"],
+        &["path", "remove", "ublkb0", "10.0.0.1"],
+        &["set", "ublkb0", "--policy", "round-robin"],
+        &["set", "ublkb0", "--no-path-retry", "30"],
         &["detach", "/dev/ublkb0"],
         &["detach", "/dev/ublkb0", "--force"],
         &["set", "ublkb0", "--policy", "failover"],

@@ -344,6 +344,10 @@ pub enum PathState {
         /// The sentence.
         why: String,
     },
+    /// Failed by the operator: not tried again until he restores it.
+    Offline,
+    /// Removed by the operator; shown while its last session is not proven dead.
+    Removed,
 }
 
 /// A write that was sent and not answered before its session was lost, and is not fenced yet.

@@ -39,5 +39,5 @@ pub use contract::{
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, TaskSet, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};
-pub use note::Note;
-pub use volume::Volume;
+pub use note::{Note, Told};
+pub use volume::{OrderRefused, Volume};

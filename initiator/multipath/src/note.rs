@@ -11,7 +11,8 @@ use crate::contract::{Dead, FenceKind, PathId, PathState};
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
 
-/// Something the operator may want to know; `Display` is a sentence without the volume's name.
+/// Something the operator may want to know; `Display` is a sentence without the volume's name, and with numbers for
+/// paths: see [`Note::told`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Note {
     /// A path came up, went down, stands by or is refused. Steps on the way, and attempts that fail for the same
@@ -126,13 +127,55 @@ pub enum Note {
     },
 }
 
-fn name(path: PathId) -> String {
-    format!("path {}", path.0)
+impl Note {
+    /// The path that it is about.
+    pub fn path(&self) -> Option<PathId> {
+        match *self {
+            Note::PathState { path, .. }
+            | Note::Dead { path, .. }
+            | Note::MovedPermanently { path, .. }
+            | Note::FenceStarted { path, .. }
+            | Note::Fenced { path, .. }
+            | Note::Holding { path, .. }
+            | Note::LunReset { path, .. }
+            | Note::FenceFailed { path, .. }
+            | Note::OtherPortalGroup { path, .. }
+            | Note::EarlierWriteLost { path }
+            | Note::CommandTimeout { path }
+            | Note::TooManyErrors { path } => Some(path),
+            Note::WriteCacheOn
+            | Note::CapacityChanged { .. }
+            | Note::ThinThreshold
+            | Note::ReservationLost
+            | Note::NoPath { .. }
+            | Note::WriteSameRefused
+            | Note::UnmapRefused
+            | Note::Dropped { .. } => None,
+        }
+    }
+
+    /// The sentence, with paths by the names that `name` knows.
+    pub fn told<'a>(&'a self, name: &'a dyn Fn(PathId) -> String) -> Told<'a> {
+        Told { note: self, name }
+    }
+}
+
+/// A note as a sentence.
+pub struct Told<'a> {
+    note: &'a Note,
+    name: &'a dyn Fn(PathId) -> String,
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        self.told(&|path| format!("path {}", path.0)).fmt(f)
+    }
+}
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name;
+        match self.note {
             Note::PathState { path, state } => write!(f, "{}: {state}", name(*path)),
             Note::Dead { path, dead } => write!(f, "{}: given up: {dead}", name(*path)),
             Note::MovedPermanently { path, address } => write!(
@@ -251,6 +294,21 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_have_the_names_that_their_teller_knows() {
+        let note = Note::FenceStarted {
+            path: PathId(0),
+            via: PathId(1),
+        };
+        assert_eq!(note.path(), Some(PathId(0)));
+        let told = note
+            .told(&|path| format!("10.20.{}.254", path.0 + 5))
+            .to_string();
+        assert!(told.starts_with("10.20.5.254: "), "{told}");
+        assert!(told.ends_with("the portal of 10.20.6.254"), "{told}");
+        assert!(note.to_string().starts_with("path 0: "));
+    }
 
     #[test]
     fn a_storm_is_bounded_and_counted() {

@@ -21,7 +21,7 @@
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
 //! answer to what follows), `outcome`, `overdue` and `hedging` (what becomes of a command), `detection` (who is silent),
 //! `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` and `hold` (what proves a dead session dead),
-//! `ending` (shut down), `picture` (status).
+//! `orders` (what the operator wants of a path), `ending` (shut down), `picture` (status).
 
 mod answers;
 mod candidates;
@@ -31,6 +31,7 @@ mod ending;
 mod fencing;
 mod hedging;
 mod hold;
+mod orders;
 mod outcome;
 mod overdue;
 mod paths;
@@ -54,6 +55,7 @@ pub use crate::contract::{
     Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
 };
 pub use crate::note::Note;
+pub use orders::{DRAIN_LIMIT, OrderRefused};
 
 use crate::attention::Attentions;
 use crate::fence::Ledger;
@@ -168,24 +170,36 @@ impl Volume {
         }
     }
 
-    /// Adds a path and starts to connect it. `None` if there are [`PATHS_MAX`] already, or the volume is ending.
+    /// Adds a path and starts to connect it, in the place of a removed one where there is one. `None` if there are
+    /// [`PATHS_MAX`] already, or the volume is ending.
     ///
     /// # Panics
     /// If another path has the same ISID: the two would end each other's sessions for ever.
     pub fn add_path(&mut self, now: Instant, path: PathConfig) -> Option<PathId> {
-        if self.paths.len() == PATHS_MAX || self.life != Life::Running {
+        let vacant = self.path_ids().find(|&id| self.is_vacant(id));
+        if (self.paths.len() == PATHS_MAX && vacant.is_none()) || self.life != Life::Running {
             return None;
         }
         assert!(
-            self.paths
-                .iter()
-                .all(|other| other.config.isid != path.isid),
+            self.path_ids()
+                .all(|id| self.is_vacant(id) || self.path(id).config.isid != path.isid),
             "two paths with ISID {}",
             path.isid
         );
-        let id = PathId(self.paths.len() as u8);
-        self.paths.push(Path::new(now, path, self.config.depth));
-        self.fences.push(Fence::new(now, id));
+        let path = Path::new(now, path, self.config.depth);
+        let id = match vacant {
+            Some(id) => {
+                *self.path_mut(id) = path;
+                self.fences[usize::from(id.0)] = Fence::new(now, id);
+                id
+            }
+            None => {
+                let id = PathId(self.paths.len() as u8);
+                self.paths.push(path);
+                self.fences.push(Fence::new(now, id));
+                id
+            }
+        };
         self.connect(now, id);
         self.settle(now);
         Some(id)

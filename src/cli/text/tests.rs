@@ -1,7 +1,7 @@
 //! What people see, word by word.
 
 use crate::config::{NoPath, Policy};
-use crate::report::{DaemonReport, FencesReport, StandingWord};
+use crate::report::{DaemonReport, EventReport, EventsReport, FencesReport, StandingWord};
 
 use super::*;
 
@@ -207,6 +207,50 @@ fn no_line_is_wider_than_the_terminal_and_a_refusal_is_whole() {
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains(sentence), "{text}");
     assert!(text.contains("1 unresolved write:"), "{text}");
+}
+
+#[test]
+fn a_path_that_the_operator_took_out() {
+    let mut volume = two_paths();
+    volume.health = Health::Degraded;
+    volume.paths[1] = PathReport {
+        seconds: 7,
+        reason: Some("failed by the operator; `sanblk path restore` gives it back".into()),
+        ..path("10.20.6.254", "eth2", PathWord::Offline)
+    };
+    let text = status(&all(volume));
+    assert!(
+        text.contains(
+            "via eth2  offline  7s  failed by the operator; `sanblk path restore` gives it back\n"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn events_are_told_whole() {
+    let event = |portal: Option<&str>, text: &str| EventReport {
+        time: "2026-01-31T12:00:00.123Z".into(),
+        device: "/dev/ublkb0".into(),
+        wwid: "3600".into(),
+        portal: portal.map(str::to_owned),
+        state: None,
+        text: text.into(),
+    };
+    let long = format!("10.20.5.254: down: {}", "why ".repeat(40));
+    let report = EventsReport {
+        forgotten: 2,
+        events: vec![event(None, "attached"), event(Some("10.20.5.254"), &long)],
+    };
+    assert_eq!(
+        events(&report),
+        format!(
+            "(2 events before are forgotten)\n\
+             2026-01-31T12:00:00.123Z  /dev/ublkb0  attached\n\
+             2026-01-31T12:00:00.123Z  /dev/ublkb0  {long}\n"
+        )
+    );
+    assert!(events(&EventsReport::default()).contains("nothing has happened"));
 }
 
 #[test]

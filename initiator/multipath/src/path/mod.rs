@@ -9,6 +9,8 @@
 //!    +----- lost -------- Closing <--------- anything goes wrong --------- Leaving <---+
 //!                            |                                            (asked to log out)
 //!                            +--> Refused: not tried again until the operator acts
+//!                            +--> Offline: taken out by the operator, until he restores it
+//!                            +--> Removed: gone, but for the proof that its last session is dead
 //! ```
 //!
 //! The order of events and their effect on requests is the volume's; nothing here waits, sends or decides about
@@ -108,8 +110,20 @@ pub(crate) enum After {
     Connect(SocketAddr),
     /// No other attempt.
     Refuse { why: String },
-    /// The volume ends.
+    /// The volume ends, or the operator takes the path out.
     Stop,
+}
+
+/// What the operator wants of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Duty {
+    /// To carry IO whenever it can.
+    #[default]
+    Serve,
+    /// To stay down until he wants otherwise.
+    Rest,
+    /// To go.
+    Leave,
 }
 
 /// Where a path is.
@@ -151,6 +165,10 @@ pub(crate) enum Phase {
     Closing { after: After },
     /// Not tried again.
     Refused { why: String },
+    /// Taken out by the operator, until he restores it.
+    Offline,
+    /// Gone; kept while its last session is not proven dead.
+    Removed,
 }
 
 /// Counters for `status`.
@@ -168,6 +186,7 @@ pub(crate) struct Tallies {
 pub(crate) struct Path {
     pub(crate) config: PathConfig,
     pub(crate) phase: Phase,
+    pub(crate) duty: Duty,
     pub(crate) since: Instant,
     pub(crate) session: Option<Session>,
     /// Where the present or next connection goes: the portal, or where a redirect points.
@@ -210,6 +229,7 @@ impl Path {
                 retry_at: now,
                 gone: false,
             },
+            duty: Duty::Serve,
             since: now,
             session: None,
             hops: 0,
@@ -280,7 +300,9 @@ impl Path {
                 let since = self.trouble.take().map_or(now, |(_, since)| since);
                 self.trouble = Some((why.clone(), since));
             }
-            Phase::Up { .. } | Phase::Standby { .. } => self.trouble = None,
+            Phase::Up { .. } | Phase::Standby { .. } | Phase::Offline | Phase::Removed => {
+                self.trouble = None;
+            }
             _ => {}
         }
     }
@@ -297,12 +319,22 @@ impl Path {
         )
     }
 
-    /// Whether its last answer was that the LUN is not there, or is another one.
+    /// Whether its last answer was that the LUN is not there, or is another one; nothing is to be hoped for from a path
+    /// that was removed either.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Refused { .. } | Phase::Down { gone: true, .. }
+            Phase::Refused { .. } | Phase::Down { gone: true, .. } | Phase::Removed
         )
+    }
+
+    /// Forgets whatever speaks against another attempt, and against the path.
+    pub(crate) fn forgive(&mut self) {
+        self.contest.forget();
+        self.backoff.reset();
+        self.md5_only = false;
+        self.damping = Damping::default();
+        self.errors = Errors::default();
     }
 
     pub(crate) fn examination(&mut self) -> Option<&mut Examination> {
@@ -416,7 +448,9 @@ impl Path {
             Phase::Parked { .. }
             | Phase::LoggingIn
             | Phase::Closing { .. }
-            | Phase::Refused { .. } => None,
+            | Phase::Refused { .. }
+            | Phase::Offline
+            | Phase::Removed => None,
         }
     }
 
@@ -434,6 +468,8 @@ impl Path {
             Phase::Standby { .. } => PathState::Standby,
             Phase::Leaving { .. } | Phase::Closing { .. } => PathState::Closing,
             Phase::Refused { why } => PathState::Refused { why: why.clone() },
+            Phase::Offline => PathState::Offline,
+            Phase::Removed => PathState::Removed,
         }
     }
 }
@@ -451,6 +487,8 @@ impl fmt::Display for PathState {
             }
             PathState::Closing => f.write_str("closing"),
             PathState::Refused { why } => write!(f, "refused: {why}"),
+            PathState::Offline => f.write_str("offline: failed by the operator"),
+            PathState::Removed => f.write_str("removed by the operator"),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Volume {
             let unlinked = self
                 .paths
                 .iter()
-                .all(|path| matches!(path.phase, Phase::Refused { .. }))
+                .all(|path| matches!(path.phase, Phase::Refused { .. } | Phase::Removed))
                 && self.fences.iter().all(super::Fence::is_idle);
             if unlinked {
                 self.fail_for_good();
@@ -92,11 +92,14 @@ impl Volume {
             return;
         }
         match self.path(id).phase {
-            Phase::Down { .. } => {
+            Phase::Down { .. } | Phase::Offline => {
                 let why = "the volume was detached".to_owned();
                 self.set_phase(now, id, Phase::Refused { why });
             }
-            Phase::Leaving { .. } | Phase::Closing { .. } | Phase::Refused { .. } => {}
+            Phase::Leaving { .. }
+            | Phase::Closing { .. }
+            | Phase::Refused { .. }
+            | Phase::Removed => {}
             _ => self.close_path(now, id, CloseHow::Abort, After::Stop),
         }
     }

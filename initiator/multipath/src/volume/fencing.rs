@@ -165,7 +165,11 @@ impl Volume {
     pub(super) fn returns(&self, id: PathId, nexus: Nexus) -> bool {
         let path = self.path(id);
         match path.phase {
-            Phase::Down { .. } | Phase::Connecting { .. } | Phase::Refused { .. } => false,
+            Phase::Down { .. }
+            | Phase::Connecting { .. }
+            | Phase::Refused { .. }
+            | Phase::Offline
+            | Phase::Removed => false,
             _ => path.portal_group == nexus.portal_group || !path.is_established(),
         }
     }

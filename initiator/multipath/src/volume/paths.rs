@@ -19,8 +19,8 @@ use crate::operation::LONG_COMMAND_TIMEOUT;
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
-    After, CONNECT_TIMEOUT, FENCE_LOGIN_TIMEOUT, GROUPS_INTERVAL, HOPS_MAX, LOGIN_TIMEOUT, Phase,
-    STANDBY_INTERVAL,
+    After, CONNECT_TIMEOUT, Duty, FENCE_LOGIN_TIMEOUT, GROUPS_INTERVAL, HOPS_MAX, LOGIN_TIMEOUT,
+    Phase, STANDBY_INTERVAL,
 };
 
 /// An idle path is pinged so often. A path that died meanwhile is found by that, or by the first command.
@@ -163,8 +163,8 @@ impl Volume {
         self.begin_verification(now, id, false);
     }
 
-    /// No new IO here; the path logs out when idle and connects anew.
-    fn leave(&mut self, now: Instant, id: PathId, limit: Duration) {
+    /// No new IO here; the path logs out when idle, and connects anew if it is to serve.
+    pub(super) fn leave(&mut self, now: Instant, id: PathId, limit: Duration) {
         if self.path(id).is_established() {
             let deadline = now + limit.min(PAUSE_MAX);
             self.set_phase(now, id, Phase::Leaving { deadline });
@@ -179,7 +179,11 @@ impl Volume {
         let path = self.path_mut(id);
         if matches!(
             path.phase,
-            Phase::Closing { .. } | Phase::Down { .. } | Phase::Refused { .. }
+            Phase::Closing { .. }
+                | Phase::Down { .. }
+                | Phase::Refused { .. }
+                | Phase::Offline
+                | Phase::Removed
         ) {
             return;
         }
@@ -297,7 +301,7 @@ impl Volume {
         self.session_silenced(now, id);
         let after = match &mut self.path_mut(id).phase {
             Phase::Closing { after } => core::mem::replace(after, After::Stop),
-            Phase::Down { .. } | Phase::Refused { .. } => return,
+            Phase::Down { .. } | Phase::Refused { .. } | Phase::Offline | Phase::Removed => return,
             _ => After::Retry {
                 why: why.to_string(),
                 pause: Duration::ZERO,
@@ -332,6 +336,16 @@ impl Volume {
     fn follow(&mut self, now: Instant, id: PathId, after: After) {
         let path = &mut self.paths[usize::from(id.0)];
         path.to = path.config.portal;
+        let ordered = match path.duty {
+            Duty::Serve => None,
+            Duty::Rest => Some(Phase::Offline),
+            Duty::Leave => Some(Phase::Removed),
+        };
+        if let (Some(phase), Life::Running | Life::Draining { .. }) = (ordered, self.life) {
+            path.hops = 0;
+            self.set_phase(now, id, phase);
+            return;
+        }
         let (why, pause, gone) = match after {
             _ if matches!(self.life, Life::LoggingOut { .. } | Life::Over) => {
                 let why = "the volume was detached".to_owned();
@@ -383,7 +397,7 @@ impl Volume {
                 self.close_path(now, id, CloseHow::Abort, after);
             }
             Phase::Leaving { .. } => {
-                let after = retry("the target asked for a logout and did not complete it");
+                let after = retry("the logout did not come to its end");
                 self.close_path(now, id, CloseHow::Abort, after);
             }
             _ if examination_due => {

@@ -15,7 +15,11 @@ impl Volume {
             self.ledger.unresolved().take(UNRESOLVED_LISTED).collect();
         VolumeStatus {
             identity: self.config.description.identity.clone(),
-            paths: self.path_ids().map(|id| self.path_picture(id)).collect(),
+            paths: self
+                .path_ids()
+                .filter(|&id| !self.is_vacant(id))
+                .map(|id| self.path_picture(id))
+                .collect(),
             in_flight: self.table.in_flight(),
             waiting: self.table.waiting(),
             held: self.table.held(),
@@ -60,7 +64,7 @@ impl Volume {
             FenceKind::NotNeeded
         } else if self.sibling(id, path.nexus()).is_some() {
             FenceKind::Reinstatement
-        } else if self.paths.len() == 1 {
+        } else if self.path_ids().filter(|&id| !self.is_vacant(id)).count() == 1 {
             FenceKind::OwnReturn
         } else {
             FenceKind::TimedHold

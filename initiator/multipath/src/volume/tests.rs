@@ -6,6 +6,7 @@ mod detection;
 mod fencing;
 mod hold;
 mod host;
+mod orders;
 mod outages;
 mod spread;
 mod trouble;

@@ -33,6 +33,7 @@ pub(super) struct Host {
     pub(super) done: Vec<(Tag, Result<(), IoError>)>,
     pub(super) notes: Vec<Note>,
     pub(super) patience: Duration,
+    first_paths: Vec<PathConfig>,
     conns: [Option<(ConnId, bool)>; LINKS_MAX],
     /// Links whose loss the runtime will report then: its cancelled receives take a moment.
     closing: Vec<(Instant, LinkId)>,
@@ -135,6 +136,7 @@ impl Host {
             done: Vec::new(),
             notes: Vec::new(),
             patience: seconds(60),
+            first_paths: Vec::new(),
             conns: [None; LINKS_MAX],
             closing: Vec::new(),
             sender: Sender::default(),
@@ -161,11 +163,17 @@ impl Host {
                 portal_group: None,
                 isid,
             };
+            host.first_paths.push(path.clone());
             host.volume
                 .add_path(host.world.now(), path)
                 .expect("room for a path");
         }
         host
+    }
+
+    /// The path to this portal, as it was added first.
+    pub(super) fn path_config(&self, portal: usize) -> PathConfig {
+        self.first_paths[portal].clone()
     }
 
     pub(super) fn now(&self) -> Instant {
