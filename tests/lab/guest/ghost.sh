@@ -90,7 +90,7 @@ ghost_over() {
     cat $CTL/app.out
     # What was parked in more places than the picture knows of would have come by then.
     sleep 1
-    [ ! -e $CTL/journal ] || sed 's/^/   executed: /' $CTL/journal
+    [ ! -e $CTL/parked ] || sed 's/^/   executed: /' $CTL/journal
 }
 
 # ghost_survived: every newer write is on the disk, and no path owes a proof any more.
