@@ -610,7 +610,10 @@ impl Plan {
                     false => TaskSet::Shared,
                 },
                 target_port_group: Some(1),
-                alua: unit.alua,
+                tpgs: match unit.alua {
+                    true => Tpgs::Implicit,
+                    false => Tpgs::None,
+                },
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,

@@ -1,6 +1,6 @@
 //! What a target may answer to a command, on one path and on two (SCHEDULING section 4).
 
-use kit::disk::{AluaState, Code, Fault, Group, Injection, LunConfig, Select};
+use kit::disk::{Code, Fault, Injection, LunConfig, Select};
 use kit::world::{Incident, LUN_0};
 
 use super::host::*;
@@ -143,7 +143,10 @@ fn a_write_cache_switched_on_behind_our_back_forces_every_write() {
 
 #[test]
 fn a_command_that_hangs_is_aborted_and_repeated() {
-    let mut host = Host::new(32, target(&[1, 1]), LunConfig::default());
+    // Without spare buffers: a second copy would answer it before.
+    let mut host = Host::with(32, target(&[1, 1]), LunConfig::default(), |config| {
+        config.spares.count = PATHS_MAX as u16;
+    });
     host.all_up();
     inject(&mut host, Select::Reads, Fault::Park, 1);
     host.submit(request(0, Operation::Read, 0, 8));
@@ -152,68 +155,6 @@ fn a_command_that_hangs_is_aborted_and_repeated() {
     assert_eq!(host.wait(0), Some(Ok(())));
     assert!(host.noted(|note| matches!(note, Note::CommandTimeout { .. })));
     assert_eq!(host.world.target.counters().managements, 1);
-    host.assert_good_manners();
-}
-
-#[test]
-fn alua_states_decide_who_carries_io() {
-    let unit = LunConfig {
-        alua: true,
-        ..LunConfig::default()
-    };
-    let mut host = Host::new(33, target(&[1, 2]), unit);
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Optimized, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::NonOptimized, false);
-    host.all_up();
-    let completed = |host: &Host| {
-        let paths = host.volume.status().paths;
-        [paths[0].completed, paths[1].completed]
-    };
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 1);
-    }
-    assert_eq!(completed(&host), [4, 0]);
-    // The target turns round.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Standby, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::Optimized, false);
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 2);
-    }
-    host.pass(seconds(2));
-    assert_eq!(host.state(0), PathState::Standby);
-    assert_eq!(completed(&host), [4, 4]);
-    assert_eq!(host.volume.status().paths[0].losses, 0);
-    // And back.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Optimized, true);
-    host.all_up();
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 3);
-    }
-    assert_eq!(completed(&host), [8, 4]);
-    // Both in transition: held, not failed.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Transitioning, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::Transitioning, false);
-    host.write(0, 0, 8, 4);
-    host.pass(seconds(5));
-    assert_eq!(host.result(0), None);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::NonOptimized, false);
-    assert_eq!(host.wait(0), Some(Ok(())));
     host.assert_good_manners();
 }
 
