@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use iscsi_client::login::{DigestPreference, Offer};
 use iscsi_client::memory::BufferId;
+use iscsi_client::scsi::Tpgs;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
