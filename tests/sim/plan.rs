@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use iscsi_client::login::{DigestPreference, Offer};
 use iscsi_client::memory::BufferId;
+use iscsi_client::scsi::Tpgs;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
@@ -620,7 +621,10 @@ impl Plan {
                     false => TaskSet::Shared,
                 },
                 target_port_group: Some(1),
-                alua: unit.alua,
+                tpgs: match unit.alua {
+                    true => Tpgs::Implicit,
+                    false => Tpgs::None,
+                },
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,

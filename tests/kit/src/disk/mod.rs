@@ -95,6 +95,10 @@ pub struct LunConfig {
     pub rotational: bool,
     /// TPGS implicit, and REPORT TARGET PORT GROUPS.
     pub alua: bool,
+    /// TPGS explicit as well: SET TARGET PORT GROUPS.
+    pub alua_explicit: bool,
+    /// Implicit transition time in seconds, in the extended header; `None`: the header itself is refused.
+    pub transition_seconds: Option<u8>,
     /// Longest transfer in blocks; 0 if not stated. Enforced.
     pub max_transfer_blocks: u32,
     /// Longest UNMAP in blocks.
@@ -133,6 +137,8 @@ impl Default for LunConfig {
             write_same: true,
             rotational: false,
             alua: false,
+            alua_explicit: false,
+            transition_seconds: Some(5),
             max_transfer_blocks: 8192,
             max_unmap_blocks: 1 << 16,
             max_unmap_descriptors: 8,
@@ -250,6 +256,9 @@ pub struct LogicalUnit {
     nexuses: BTreeMap<Nexus, NexusState>,
     groups: BTreeMap<Group, (AluaState, bool)>,
     effects: Vec<Effect>,
+    /// What READ CAPACITY says through these groups, instead of the truth.
+    stale_capacities: BTreeMap<Group, u64>,
+    activations: Vec<(Instant, Group)>,
 }
 
 impl LogicalUnit {
@@ -267,6 +276,8 @@ impl LogicalUnit {
             nexuses: BTreeMap::new(),
             groups: BTreeMap::new(),
             effects: Vec::new(),
+            stale_capacities: BTreeMap::new(),
+            activations: Vec::new(),
         }
     }
 
@@ -401,6 +412,19 @@ impl LogicalUnit {
         if tell {
             self.attention(Code::CAPACITY_CHANGED, None);
         }
+    }
+
+    /// Another word on the capacity through the ports of this group; `None`: the truth again.
+    pub fn report_blocks(&mut self, group: Group, blocks: Option<u64>) {
+        match blocks {
+            Some(blocks) => self.stale_capacities.insert(group, blocks),
+            None => self.stale_capacities.remove(&group),
+        };
+    }
+
+    /// SET TARGET PORT GROUPS commands so far: when, and which group was to be active.
+    pub fn activations(&self) -> &[(Instant, Group)] {
+        &self.activations
     }
 
     /// Another disk behind the same LUN: identity, shape and content.
