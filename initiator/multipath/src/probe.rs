@@ -266,6 +266,8 @@ impl Probe {
         let inquiry = self.answers.inquiry.as_ref();
         let vendor = inquiry.map_or(String::new(), Inquiry::vendor_text);
         match TargetKind::of_vendor(&vendor).last_word() {
+            // Through this port it proves nothing.
+            _ if self.port == Port::Inactive => self.ask(self.after(Question::Inquiry)),
             LastWord::Ordered => self.stage = Stage::Draining(Drain::ordered(self.lun)),
             LastWord::Omitted => {
                 self.drained = true;
