@@ -248,3 +248,24 @@ fn dependencies_are_those_that_deny_toml_allows() {
     }
     refuse(&complaints);
 }
+
+#[test]
+fn every_test_that_the_matrix_names_exists() {
+    let mut complaints = vec![];
+    let mut named = 0;
+    let matrix = read(Path::new("tests/kit/UNH-IOL.md"));
+    for line in matrix.lines().filter(|line| line.starts_with("| ")) {
+        let words = line.split('`').skip(1).step_by(2);
+        for (path, test) in words.filter_map(|word| word.split_once("::")) {
+            named += 1;
+            let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+            if !text.contains(&format!("#[test]\nfn {test}() {{"))
+                && !text.contains(&format!("    #[test]\n    fn {test}() {{"))
+            {
+                complaints.push(format!("{path} has no test {test}"));
+            }
+        }
+    }
+    assert!(named > 40, "only {named} tests are named");
+    refuse(&complaints);
+}

@@ -15,11 +15,11 @@
 //!
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
 
+use crate::contract::{JoinError, LostWhy};
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::mutant::Mutant;
 use crate::ondisk::{
-    BadRecord, CannotJoin, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags,
-    Name,
+    BadRecord, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name,
 };
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
@@ -46,41 +46,6 @@ impl Identity {
     pub(crate) fn slot_offset(&self, host: HostId) -> u64 {
         self.offset + self.geometry.delta_slot(host)
     }
-}
-
-/// Why the slot could not be taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum JoinError {
-    /// The slot, or the area, is not what it should be. Nothing was written.
-    Bad(BadRecord),
-    /// We do not take part in areas of this kind.
-    Cannot(CannotJoin),
-    /// Another machine uses this host id.
-    HostIdBusy {
-        /// Its name.
-        name: Name,
-    },
-    /// The slot could not be read or written for so long that its owner is bound to give up.
-    Io,
-    /// The gate shut for good in this attachment.
-    GateShut,
-    /// While rejoining: somebody else has been in our slot.
-    SlotTaken,
-}
-
-/// Why a held slot was lost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LostWhy {
-    /// No renewal for 8t.
-    Silence,
-    /// The record is not one any more.
-    Bad(BadRecord),
-    /// Somebody wrote another owner, generation or name.
-    Owner,
-    /// Somebody changed the record that we wrote.
-    Changed,
-    /// A fencing agent declared us dead.
-    DeclaredDead,
 }
 
 /// What the slot's machine reports.
@@ -595,7 +560,13 @@ impl Delta {
         if let Stage::Doubting { io, since } = self.stage
             && io <= through
         {
-            self.look(out, now, since);
+            // Not at once: a device that refuses every write must not be asked a thousand times a second.
+            let retry = now + RENEWAL_RETRY;
+            self.stage = Stage::Looking {
+                io: None,
+                since,
+                retry,
+            };
         }
     }
 

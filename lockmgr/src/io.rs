@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::lockspace::{GateOrder, LeaseId, Note};
+use crate::contract::{GateOrder, LeaseId, Note};
 use crate::time::Instant;
 
 /// Number of an I/O. Later ones have larger numbers.

@@ -17,6 +17,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod contract;
 mod delta;
 pub mod disk;
 pub mod gate;
@@ -29,13 +30,16 @@ pub mod ondisk;
 mod own_sector;
 mod paxos;
 mod requests;
+#[cfg(test)]
+mod tests;
 pub mod time;
 pub mod timing;
 
-pub use delta::{Identity, JoinError, LostWhy};
+pub use contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
+pub use delta::Identity;
 pub use io::{IoId, Output, ReadFailed, WriteOutcome};
 pub use liveness::{Host, HostState};
-pub use lockspace::{GateOrder, Input, LeaseId, Lockspace, Note, Order};
+pub use lockspace::Lockspace;
 #[cfg(feature = "mutants")]
 pub use mutant::Mutant;
 pub use paxos::{LeaseError, Mode, OnOwner};

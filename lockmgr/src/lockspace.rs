@@ -19,187 +19,16 @@
 
 use core::time::Duration;
 
-use crate::delta::{Delta, DeltaEvent, Entry, Identity, JoinError, LostWhy, earliest};
+use crate::contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
+use crate::delta::{Delta, DeltaEvent, Entry, Identity, earliest};
 use crate::gate::Reclaimed;
-use crate::io::{IoId, Outbox, Output, Party, ReadFailed, WriteOutcome};
+use crate::io::{IoId, Outbox, Output, Party, WriteOutcome};
 use crate::liveness::{Host, Peers};
 use crate::mutant::Mutant;
-use crate::ondisk::{DeltaLease, Event, HostId, Name};
+use crate::ondisk::{DeltaLease, Name};
 use crate::paxos::{Chance, Cx, Lease, LeaseError, Mode, OnOwner};
 use crate::requests::{Asked, Requests};
 use crate::time::Instant;
-
-/// A resource: bytes from the start of the device to its area.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LeaseId(pub u64);
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The time of [`Lockspace::poll_timeout`] has come. Harmless at any other time.
-    Timeout,
-    /// A read ended.
-    Read {
-        /// Its number.
-        id: IoId,
-        /// The bytes, exactly as many as were asked for.
-        data: Result<&'a [u8], ReadFailed>,
-    },
-    /// A write ended.
-    Wrote {
-        /// Its number.
-        id: IoId,
-        /// How.
-        outcome: WriteOutcome,
-    },
-    /// No write up to and including this number can take effect any more. Every write that ended `Unknown` needs one.
-    Fenced {
-        /// The number.
-        through: IoId,
-    },
-    /// No write to what the leases protect that was sent before the gate shut can execute any more. Owed once after each
-    /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
-    /// tells the others that our earlier life is over, so it must be.
-    Drained,
-    /// The gate refused to be armed, extended or restored: it had shut before the order came through.
-    GateShut,
-    /// Somebody wants something.
-    Order(Order),
-}
-
-/// What the holder of a lockspace may want.
-#[derive(Debug)]
-pub enum Order {
-    /// Take our slot. Answered by [`Note::Joined`] or [`Note::JoinFailed`].
-    Join,
-    /// Give the slot back. Answered by [`Note::Left`] or [`Note::LeaveRefused`].
-    Leave,
-    /// Acquire a lease. Answered by [`Note::Acquired`] or [`Note::Failed`].
-    Acquire {
-        /// Its area.
-        id: LeaseId,
-        /// Its name: another name there is an error.
-        name: Name,
-        /// How.
-        mode: Mode,
-        /// Whether to wait for the death of its owner.
-        on_owner: OnOwner,
-    },
-    /// Hold it in this mode instead. Answered by [`Note::Converted`], or [`Note::Failed`] with the old mode kept.
-    Convert {
-        /// Its area.
-        id: LeaseId,
-        /// The mode.
-        mode: Mode,
-    },
-    /// Let go, or give up acquiring. Whoever holds it has stopped to use it. Answered by [`Note::Released`].
-    Release {
-        /// Its area.
-        id: LeaseId,
-        /// One sector to leave in the lock value block. Exclusive holders only.
-        lvb: Option<Box<[u8]>>,
-    },
-    /// Read the lock value block. Answered by [`Note::Lvb`] or [`Note::Failed`].
-    ReadLvb {
-        /// Its area.
-        id: LeaseId,
-    },
-    /// Tell a host something, with the next renewals, for 6t.
-    Tell {
-        /// Whom.
-        host: HostId,
-        /// What.
-        event: Event,
-    },
-    /// Ask the owner of a lease to let go. Answered by [`Note::Asked`] or [`Note::Failed`].
-    Ask {
-        /// Its area.
-        id: LeaseId,
-        /// Its name.
-        name: Name,
-        /// Force or graceful.
-        force_mode: crate::ondisk::ForceMode,
-    },
-}
-
-/// What the gate shall do. If it refuses, the lockspace must hear [`Input::GateShut`]. Each `started` is good for [`Timing::give_up`](crate::timing::Timing::give_up).
-#[derive(Debug)]
-pub enum GateOrder {
-    /// From now on writes need renewals.
-    Arm {
-        /// When the first write of the slot started.
-        started: Instant,
-    },
-    /// A renewal completed.
-    Extend {
-        /// When its write started.
-        started: Instant,
-    },
-    /// Every lease was found as we left it and was won again.
-    Restore {
-        /// When the write of the last renewal started.
-        started: Instant,
-        /// The proof.
-        proof: Reclaimed,
-    },
-    /// The lockspace was left with nothing held.
-    Disarm,
-    /// A lease was lost: shut for good.
-    Refuse,
-}
-
-/// What happened, for whoever asked or watches.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "fields are named as in the orders")]
-pub enum Note {
-    /// The slot is ours.
-    Joined { generation: u64 },
-    /// It is not, and nothing is attempted any more.
-    JoinFailed(JoinError),
-    /// The slot was given back, or is left to expire.
-    Left,
-    /// Something is held or under way.
-    LeaveRefused,
-    /// No renewal for 6t.
-    RenewalLate,
-    /// The lockspace was lost; the gate is shut.
-    Lost(LostWhy),
-    /// It is ours again, under a new generation; leases are being won back.
-    Rejoined { generation: u64 },
-    /// Every lease was won back; the gate is open again.
-    Restored,
-    /// A lease cannot be won back, or the slot was taken: the gate stays shut for good.
-    Refused,
-    /// A lease is held.
-    Acquired { id: LeaseId, mode: Mode, lver: u64 },
-    /// It is held in another mode.
-    Converted { id: LeaseId, mode: Mode },
-    /// It is not held any more.
-    Released { id: LeaseId },
-    /// What was asked for did not happen.
-    Failed { id: LeaseId, error: LeaseError },
-    /// A lease was won back.
-    Reclaimed { id: LeaseId },
-    /// A lease could not be won back: it is lost.
-    ReclaimFailed { id: LeaseId, error: LeaseError },
-    /// While letting go, the leader was found to be no leader of this lease any more. Nothing was written.
-    LeaderLost { id: LeaseId, error: LeaseError },
-    /// The lock value block.
-    Lvb { id: LeaseId, bytes: Box<[u8]> },
-    /// The request was written, and its owner will be called.
-    Asked { id: LeaseId },
-    /// Another host tells us something.
-    Told {
-        from: HostId,
-        generation: u64,
-        event: Event,
-    },
-    /// Another host asks us to let go.
-    AskedToRelease {
-        id: LeaseId,
-        force_mode: crate::ondisk::ForceMode,
-    },
-}
 
 /// How a member stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -491,10 +320,6 @@ impl Lockspace {
 
     fn joined(&mut self, now: Instant, started: Instant) {
         let generation = self.delta.held().map_or(0, |lease| lease.owner_generation);
-        assert!(
-            generation >= self.generation,
-            "generations of a slot never go down"
-        );
         let again = matches!(self.phase, Phase::Rejoining { .. });
         self.generation = generation;
         let standing = match again {

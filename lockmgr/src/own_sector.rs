@@ -168,3 +168,74 @@ impl OwnSector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Output;
+    use core::time::Duration;
+
+    fn at(millis: u64) -> Window {
+        let now = Instant::from_nanos(millis * 1_000_000);
+        let end = now + Duration::from_secs(10);
+        Window { now, end }
+    }
+
+    fn bytes(of: u8) -> Box<[u8]> {
+        vec![of; 512].into()
+    }
+
+    /// The one write that is asked for.
+    fn asked(out: &mut Outbox) -> (IoId, u8) {
+        let Some(Output::Write {
+            id,
+            offset: 4096,
+            bytes,
+            ..
+        }) = out.poll()
+        else {
+            panic!("a write is due");
+        };
+        assert!(out.poll().is_none());
+        (id, bytes[0])
+    }
+
+    #[test]
+    fn the_same_bytes_go_again_and_different_ones_wait_for_the_fence() {
+        let mut out = Outbox::default();
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096);
+        sector.write(&mut out, at(0), bytes(1));
+        let (first, content) = asked(&mut out);
+        assert_eq!(content, 1);
+        // Lost at once: half a second later the same goes again.
+        let lost = sector.wrote(&mut out, at(10), first, WriteOutcome::Unknown);
+        assert_eq!((lost, out.poll().is_none()), (Progress::Pending, true));
+        assert_eq!(sector.poll_timeout(), Some(at(500).now));
+        sector.handle_timeout(&mut out, at(500));
+        let (second, content) = asked(&mut out);
+        assert_eq!(content, 1);
+        let done = sector.wrote(&mut out, at(520), second, WriteOutcome::Done);
+        assert_eq!(done, Progress::Done);
+        // Unchanged once more is no danger; anything else is.
+        sector.write(&mut out, at(530), bytes(1));
+        let (third, _) = asked(&mut out);
+        sector.wrote(&mut out, at(540), third, WriteOutcome::Done);
+        sector.write(&mut out, at(550), bytes(2));
+        assert!(out.poll().is_none(), "the first write may still land");
+        sector.fenced(&mut out, at(600), first);
+        assert_eq!(asked(&mut out).1, 2);
+    }
+
+    #[test]
+    fn what_an_earlier_machine_lost_is_waited_for() {
+        let mut out = Outbox::default();
+        let id = out.write(Party::Delta, 4096, bytes(1), at(0).end);
+        out.poll();
+        out.write_done(id, WriteOutcome::Unknown);
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096);
+        sector.write(&mut out, at(1), bytes(1));
+        assert!(out.poll().is_none());
+        sector.fenced(&mut out, at(2), id);
+        assert_eq!(asked(&mut out).1, 1);
+    }
+}

@@ -3,14 +3,16 @@
 //! A request is a record in a sector that every host may write, so it is written like a leader: read what is there, write once,
 //! after a loss fence and look again. Its owner learns of it by its bit in our slot.
 
+use crate::contract::{LeaseId, Note};
 use crate::io::{IoId, Party, WriteOutcome};
-use crate::lockspace::{LeaseId, Note};
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
 use crate::paxos::{Cx, Lease, LeaseError};
 use crate::time::Instant;
 
 /// Errands under way at a time. A caller that wants more is told to come back.
 const ERRANDS_MAX: usize = 64;
+/// Writes of one request that may be lost before that is the answer.
+const TRIES_MAX: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
@@ -31,6 +33,8 @@ struct Errand {
     lease: LeaseId,
     io: IoId,
     what: What,
+    /// Writes of it that were lost.
+    tries: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +89,7 @@ impl Requests {
             lease,
             io,
             what: What::Lvb,
+            tries: 0,
         });
         Ok(())
     }
@@ -105,16 +110,28 @@ impl Requests {
         {
             return Err(LeaseError::Busy);
         }
-        self.judge(cx, lease, name, force_mode);
+        self.judge(cx, lease, name, force_mode, 0);
         Ok(())
     }
 
-    fn judge(&mut self, cx: &mut Cx, lease: LeaseId, name: Name, force_mode: ForceMode) {
+    fn judge(
+        &mut self,
+        cx: &mut Cx,
+        lease: LeaseId,
+        name: Name,
+        force_mode: ForceMode,
+        tries: u32,
+    ) {
         let len = 2 * cx.us.geometry.sector_bytes();
         let deadline = cx.now + cx.us.timing.io();
         let io = cx.out.read(Party::Caller, lease.0, len, deadline);
         let what = What::Judge { name, force_mode };
-        self.errands.push(Errand { lease, io, what });
+        self.errands.push(Errand {
+            lease,
+            io,
+            what,
+            tries,
+        });
     }
 
     /// Somebody called us: looks at the requests of everything that is held.
@@ -134,6 +151,7 @@ impl Requests {
                 lease,
                 io,
                 what: What::Examine,
+                tries: 0,
             });
         }
     }
@@ -151,7 +169,10 @@ impl Requests {
         data: Option<&[u8]>,
     ) -> Option<Asked> {
         let Errand {
-            lease: id, what, ..
+            lease: id,
+            what,
+            tries,
+            ..
         } = self.take(io)?;
         let Some(data) = data else {
             if !matches!(what, What::Examine) {
@@ -178,7 +199,7 @@ impl Requests {
                 }
             }
             What::Judge { name, force_mode } => {
-                match self.write_request(cx, id, name, force_mode, data) {
+                match self.write_request(cx, id, name, force_mode, data, tries) {
                     Ok(asked) => return asked,
                     Err(error) => cx.out.note(Note::Failed { id, error }),
                 }
@@ -195,6 +216,7 @@ impl Requests {
         name: Name,
         force_mode: ForceMode,
         data: &[u8],
+        tries: u32,
     ) -> Result<Option<Asked>, LeaseError> {
         let sector = cx.us.geometry.sector_bytes();
         let (leader, request) = data.split_at(sector);
@@ -229,7 +251,12 @@ impl Requests {
             force_mode,
             owner,
         };
-        self.errands.push(Errand { lease, io, what });
+        self.errands.push(Errand {
+            lease,
+            io,
+            what,
+            tries,
+        });
         Ok(None)
     }
 
@@ -243,15 +270,24 @@ impl Requests {
         else {
             return None;
         };
-        let _ = cx;
         match outcome {
             WriteOutcome::Done => Some(Asked {
                 owner,
                 id: errand.lease,
             }),
+            WriteOutcome::Unknown if errand.tries >= TRIES_MAX => {
+                let (id, error) = (errand.lease, LeaseError::Io);
+                cx.out.note(Note::Failed { id, error });
+                None
+            }
             WriteOutcome::Unknown => {
+                let tries = errand.tries + 1;
                 let what = What::Doubt { name, force_mode };
-                self.errands.push(Errand { what, ..errand });
+                self.errands.push(Errand {
+                    what,
+                    tries,
+                    ..errand
+                });
                 None
             }
         }
@@ -263,9 +299,11 @@ impl Requests {
             .iter()
             .position(|e| matches!(e.what, What::Doubt { .. }) && e.io <= through)
         {
-            let Errand { lease, what, .. } = self.errands.swap_remove(place);
+            let Errand {
+                lease, what, tries, ..
+            } = self.errands.swap_remove(place);
             if let What::Doubt { name, force_mode } = what {
-                self.judge(cx, lease, name, force_mode);
+                self.judge(cx, lease, name, force_mode, tries);
             }
         }
     }

@@ -321,7 +321,7 @@ fn carries(path: &PathReport) -> String {
 /// Bytes per second as MiB/s, to be read at a glance.
 fn mib(rate: u64) -> String {
     match rate >> 20 {
-        whole @ 0..10 => format!("{whole}.{}", (rate & 0xf_ffff) * 10 >> 20),
+        whole @ 0..10 => format!("{whole}.{}", ((rate & 0xf_ffff) * 10) >> 20),
         whole => whole.to_string(),
     }
 }

@@ -12,6 +12,7 @@ mod host;
 mod mutants;
 mod orders;
 mod plan;
+mod workload;
 
 use core::time::Duration;
 

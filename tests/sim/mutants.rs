@@ -11,8 +11,8 @@ use iscsi_client::mutant::Mutant as SessionMutant;
 use kit::disk::{Fault, Injection, Select};
 use kit::net::{Direction, Link, LinkConfig};
 use kit::world::{Incident, LUN_0};
-use multipath::NoPathRetry;
 use multipath::mutant::Mutant as VolumeMutant;
+use multipath::{NoPathRetry, PolicyKind};
 
 use crate::host::{Host, Slip};
 use crate::plan::{Plan, Trouble};
@@ -171,8 +171,8 @@ fn a_write_cache_overlooked() {
 }
 
 #[test]
-fn commands_moved_before_their_connection_is_gone() {
-    // Reads on a slow path that falls silent while data come in, and a kernel that takes its time to let go.
+fn an_answer_while_its_buffer_is_received_into() {
+    // Reads on a slow path that falls silent while data come in: their second copies overtake them.
     let shape = |plan: &mut Plan| {
         plan.paths = 2;
         plan.groups = vec![1, 1];
@@ -180,6 +180,7 @@ fn commands_moved_before_their_connection_is_gone() {
         plan.links[0].bandwidth = Some(2 << 20);
         plan.links[0].piece_max = 1460;
         plan.close_delay = Duration::from_millis(20);
+        plan.policy = PolicyKind::LateBinding;
         plan.block_len = 4096;
         plan.region = 96;
         plan.duration = Duration::from_secs(10);
@@ -189,14 +190,8 @@ fn commands_moved_before_their_connection_is_gone() {
         let cut = Incident::Cut(Link(0), Direction::ToInitiator);
         host.world.schedule(at, cut);
     };
-    let broken = Broken::Volume(VolumeMutant::MovedBeforeTheLoss);
-    let verdicts = [
-        "touched after",
-        "Torn",
-        "sent from after",
-        "Forged",
-        "Stale",
-    ];
+    let broken = Broken::Volume(VolumeMutant::AnsweredWhileReceiving);
+    let verdicts = ["a receive of", "touched after", "Torn"];
     is_caught_in(broken, Trouble::None, &verdicts, shape, begin);
 }
 

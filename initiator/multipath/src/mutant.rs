@@ -20,8 +20,9 @@ pub enum Mutant {
     AnyIdentity,
     /// A write cache that was switched on at run time is overlooked.
     CacheOverlooked,
-    /// Commands move on when their connection is told to close, not when it is gone.
-    MovedBeforeTheLoss,
+    /// A second copy of a read is published, and the request answered, while the first may still be received into its
+    /// buffer.
+    AnsweredWhileReceiving,
 }
 
 #[cfg(feature = "mutants")]

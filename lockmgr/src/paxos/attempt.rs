@@ -1,7 +1,7 @@
 //! An attempt to own the next version of a lease.
 //!
 //! ```text
-//!   ReadArea --> judge the leader --> Phase1Write -> Phase1Read --> Phase2Write -> Phase2Read --> Commit --> won
+//!   ReadArea --> judge the leader --> WriteBallot -> ReadBallot --> WriteValue -> ReadValue --> Commit --> won
 //!      ^  ^          |                                  |                              |             |
 //!      |  |          v owned by another                 v opposed                      v             v Unknown
 //!      |  |     ReadOwner --> its slot: over? go on     +---------> Backoff <----------+          Doubting
@@ -17,11 +17,10 @@
 //! won, whoever wrote it.
 
 use super::ballot::{Value, Voices, first_phase, number_above, read_len, second_phase};
-use super::let_go::Then;
 use super::{Cx, Held, Lease, LeaseError, Mode, Next, OnOwner, State, leader_bytes};
+use crate::contract::Note;
 use crate::io::{IoId, WriteOutcome};
 use crate::liveness::Judgement;
-use crate::lockspace::Note;
 use crate::mutant::Mutant;
 use crate::ondisk::{
     BallotBlock, DBLOCK_RELEASED, Dblock, DeltaLease, HostId, HostSector, LeaderFlags, ModeBlock,
@@ -41,7 +40,7 @@ const TRIES_MAX: u32 = 4;
 const BEHIND_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
-enum Goal {
+pub(super) enum Goal {
     Acquire { mode: Mode, on_owner: OnOwner },
     ToExclusive { held: Held },
     Reclaim { held: Held },
@@ -49,12 +48,12 @@ enum Goal {
 
 #[derive(Debug)]
 pub(super) struct Attempt {
-    goal: Goal,
-    phase: Phase,
+    pub goal: Goal,
+    pub phase: Phase,
     cancelled: bool,
     passes: u32,
     short_holds: u32,
-    tries: u32,
+    pub tries: u32,
     behind: u32,
     /// The version that this attempt proposed for itself: if the disk says it is ours, it is.
     proposed: Option<u64>,
@@ -63,7 +62,7 @@ pub(super) struct Attempt {
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     Start,
     ReadArea {
         io: IoId,
@@ -77,18 +76,18 @@ enum Phase {
     Pause {
         until: Instant,
     },
-    Phase1Write {
+    WriteBallot {
         cur: PaxosLeader,
     },
-    Phase1Read {
+    ReadBallot {
         io: IoId,
         cur: PaxosLeader,
     },
-    Phase2Write {
+    WriteValue {
         cur: PaxosLeader,
         value: Value,
     },
-    Phase2Read {
+    ReadValue {
         io: IoId,
         cur: PaxosLeader,
         value: Value,
@@ -179,7 +178,7 @@ impl Attempt {
         matches!(self.goal, Goal::Reclaim { .. })
     }
 
-    fn mode(&self) -> Mode {
+    pub fn mode(&self) -> Mode {
         match self.goal {
             Goal::Acquire { mode, .. } => mode,
             Goal::ToExclusive { .. } => Mode::Exclusive,
@@ -239,7 +238,7 @@ impl Lease {
     }
 
     /// Ends without the lease. What may have been decided for us is taken back, in the background.
-    fn fail(&mut self, cx: &mut Cx, attempt: Attempt, error: LeaseError) -> Next {
+    pub(super) fn fail(&mut self, cx: &mut Cx, attempt: Attempt, error: LeaseError) -> Next {
         let id = self.id;
         cx.out.note(match attempt.goal {
             Goal::Reclaim { .. } => Note::ReclaimFailed { id, error },
@@ -266,8 +265,8 @@ impl Lease {
         let ours = match &attempt.phase {
             Phase::ReadArea { io }
             | Phase::ReadOwner { io, .. }
-            | Phase::Phase1Read { io, .. }
-            | Phase::Phase2Read { io, .. }
+            | Phase::ReadBallot { io, .. }
+            | Phase::ReadValue { io, .. }
             | Phase::ReadHolderSlot { io, .. }
             | Phase::ReadHolderSector { io, .. } => *io == id,
             _ => false,
@@ -284,8 +283,8 @@ impl Lease {
             Phase::ReadOwner {
                 asked, cur, voices, ..
             } => self.owner_read(cx, attempt, data, asked, cur, voices),
-            Phase::Phase1Read { cur, .. } => self.phase1_read(cx, attempt, data, cur),
-            Phase::Phase2Read { cur, value, .. } => self.phase2_read(cx, attempt, data, cur, value),
+            Phase::ReadBallot { cur, .. } => self.ballot_read(cx, attempt, data, cur),
+            Phase::ReadValue { cur, value, .. } => self.value_read(cx, attempt, data, cur, value),
             Phase::ReadHolderSlot {
                 asked,
                 leader,
@@ -496,7 +495,7 @@ impl Lease {
             mode: attempt.mode_block(),
         };
         self.write_own(cx, block);
-        attempt.phase = Phase::Phase1Write { cur };
+        attempt.phase = Phase::WriteBallot { cur };
         State::Acquiring(attempt)
     }
 
@@ -523,7 +522,7 @@ impl Lease {
         }
     }
 
-    fn phase1_read(
+    fn ballot_read(
         &mut self,
         cx: &mut Cx,
         mut attempt: Attempt,
@@ -555,11 +554,11 @@ impl Lease {
             mode: attempt.mode_block(),
         };
         self.write_own(cx, block);
-        attempt.phase = Phase::Phase2Write { cur, value };
+        attempt.phase = Phase::WriteValue { cur, value };
         State::Acquiring(attempt)
     }
 
-    fn phase2_read(
+    fn value_read(
         &mut self,
         cx: &mut Cx,
         mut attempt: Attempt,
@@ -603,13 +602,13 @@ impl Lease {
         outcome: WriteOutcome,
     ) -> Next {
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
-            Phase::Phase1Write { cur } if own == Progress::Done => {
+            Phase::WriteBallot { cur } if own == Progress::Done => {
                 let io = self.read_ballot(cx, &cur);
-                attempt.phase = Phase::Phase1Read { io, cur };
+                attempt.phase = Phase::ReadBallot { io, cur };
             }
-            Phase::Phase2Write { cur, value } if own == Progress::Done => {
+            Phase::WriteValue { cur, value } if own == Progress::Done => {
                 let io = self.read_ballot(cx, &cur);
-                attempt.phase = Phase::Phase2Read { io, cur, value };
+                attempt.phase = Phase::ReadValue { io, cur, value };
             }
             Phase::Unshare { leader } if own == Progress::Done => {
                 return self.owned(cx, &attempt, leader);
@@ -662,146 +661,18 @@ impl Lease {
         through: IoId,
     ) -> Next {
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
-            Phase::Doubting { io } if io <= through => return self.start(cx, attempt),
+            Phase::Doubting { io } if io <= through => return self.back_off(cx, attempt),
             // Look at the holder again: this is another host's sector.
             Phase::ClearDoubt { io, leader, shared } if io <= through => {
-                return self.next_holder(cx, attempt, leader, shared);
+                attempt.tries += 1;
+                return match attempt.tries > TRIES_MAX {
+                    true => self.fail(cx, attempt, LeaseError::Io),
+                    false => self.next_holder(cx, attempt, leader, shared),
+                };
             }
             other => attempt.phase = other,
         }
         State::Acquiring(attempt)
-    }
-
-    /// The leader is ours.
-    fn won(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        attempt.tries = 0;
-        match attempt.mode() {
-            Mode::Exclusive if cx.mutated(Mutant::IgnoreModeBlocks) => {
-                self.next_holder(cx, attempt, leader, Vec::new())
-            }
-            Mode::Exclusive => self.next_holder(cx, attempt, leader, shared),
-            Mode::Shared => {
-                let then: Option<fn(Held) -> Then> = match attempt.goal {
-                    Goal::Reclaim { .. } => Some(|held| Then::Reclaimed { held }),
-                    _ => None,
-                };
-                self.share(cx, leader, false, then)
-            }
-        }
-    }
-
-    /// Looks at the last of the hosts that seem to share it.
-    fn next_holder(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let Some((host, _)) = shared.last() else {
-            return match attempt.goal {
-                Goal::ToExclusive { .. } => {
-                    let block = HostSector {
-                        mode: ModeBlock::NONE,
-                        ..self.block
-                    };
-                    self.write_own(cx, block);
-                    attempt.phase = Phase::Unshare { leader };
-                    State::Acquiring(attempt)
-                }
-                _ => self.owned(cx, &attempt, leader),
-            };
-        };
-        let io = cx.read(
-            self.id,
-            cx.us.slot_offset(*host),
-            cx.us.geometry.sector_bytes(),
-        );
-        attempt.phase = Phase::ReadHolderSlot {
-            io,
-            asked: cx.now,
-            leader,
-            shared,
-        };
-        State::Acquiring(attempt)
-    }
-
-    fn holder_slot_read(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        slot: &[u8],
-        asked: Instant,
-        leader: PaxosLeader,
-        shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let &(host, generation) = shared.last().expect("there is one to look at");
-        // A slot that cannot be read says nothing, so its host lives.
-        let over = DeltaLease::parse(slot)
-            .is_ok_and(|slot| cx.peers.judge(host, generation, &slot, asked) == Judgement::Over);
-        let offset = self.offset() + cx.us.geometry.host_sector(host);
-        let io = cx.read(self.id, offset, cx.us.geometry.sector_bytes());
-        attempt.phase = Phase::ReadHolderSector {
-            io,
-            over,
-            leader,
-            shared,
-        };
-        State::Acquiring(attempt)
-    }
-
-    fn holder_sector_read(
-        &mut self,
-        cx: &mut Cx,
-        mut attempt: Attempt,
-        sector: &[u8],
-        over: bool,
-        leader: PaxosLeader,
-        mut shared: Vec<(HostId, u64)>,
-    ) -> Next {
-        let &(host, generation) = shared.last().expect("there is one to look at");
-        let mode = HostSector::mode_unverified(sector).unwrap_or_default();
-        match mode.shared() {
-            None => {
-                shared.pop();
-                self.next_holder(cx, attempt, leader, shared)
-            }
-            Some(now) if now == generation && over => {
-                let zeroes = vec![0; cx.us.geometry.sector_bytes()].into_boxed_slice();
-                let offset = self.offset() + cx.us.geometry.host_sector(host);
-                let io = cx.write_once(self.id, offset, zeroes);
-                attempt.phase = Phase::ClearHolder { io, leader, shared };
-                State::Acquiring(attempt)
-            }
-            Some(generation) => self.fail(cx, attempt, LeaseError::SharedBy { host, generation }),
-        }
-    }
-
-    /// The exclusive lease is ours, and nobody shares it.
-    fn owned(&mut self, cx: &mut Cx, attempt: &Attempt, leader: PaxosLeader) -> Next {
-        let id = self.id;
-        let mode = Mode::Exclusive;
-        cx.out.note(match attempt.goal {
-            Goal::Acquire { .. } => Note::Acquired {
-                id,
-                mode,
-                lver: leader.lver,
-            },
-            Goal::ToExclusive { .. } => Note::Converted { id, mode },
-            Goal::Reclaim { .. } => Note::Reclaimed { id },
-        });
-        let generation = cx.generation;
-        State::Held(Held {
-            mode,
-            leader,
-            generation,
-        })
     }
 }
 

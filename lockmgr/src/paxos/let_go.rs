@@ -14,13 +14,13 @@
 //! free one would land on top of it. For the same reason a leader that another host wrote for us is left alone.
 
 use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
+use crate::contract::{LeaseId, Note};
 use crate::io::{IoId, WriteOutcome};
-use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
 use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
 use crate::own_sector::Progress;
 use crate::time::Instant;
-use crate::timing::OWNER_POLL;
+use crate::timing::{OWNER_POLL, RENEWAL_RETRY};
 
 #[derive(Debug)]
 pub(super) struct LettingGo {
@@ -51,13 +51,30 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 enum Phase {
-    WritingLvb { io: IoId, lvb: Lvb },
-    LvbDoubt { io: IoId, lvb: Lvb },
+    WritingLvb {
+        io: IoId,
+        lvb: Lvb,
+    },
+    LvbDoubt {
+        io: IoId,
+        lvb: Lvb,
+    },
     Sharing,
-    Looking { io: IoId },
-    Pausing { until: Instant },
-    Freeing { io: IoId, leader: PaxosLeader },
-    Doubting { io: IoId },
+    Looking {
+        io: IoId,
+    },
+    /// A write was lost and cannot land any more. Not at once: a device that refuses every write is not to be flooded.
+    Pausing {
+        until: Instant,
+        lvb: Option<Lvb>,
+    },
+    Freeing {
+        io: IoId,
+        leader: PaxosLeader,
+    },
+    Doubting {
+        io: IoId,
+    },
     Releasing,
 }
 
@@ -97,7 +114,7 @@ impl LettingGo {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Pausing { until } => Some(until),
+            Phase::Pausing { until, .. } => Some(until),
             _ => None,
         }
     }
@@ -243,6 +260,7 @@ impl Lease {
         let Some(data) = data else {
             state.phase = Phase::Pausing {
                 until: cx.now + OWNER_POLL,
+                lvb: None,
             };
             return State::LettingGo(state);
         };
@@ -316,14 +334,26 @@ impl Lease {
         mut state: LettingGo,
         through: IoId,
     ) -> Next {
+        let lvb = match &mut state.phase {
+            Phase::Doubting { io } if *io <= through => None,
+            // We own the lease, so nobody else writes its value block: it is written again without a look.
+            Phase::LvbDoubt { io, lvb } if *io <= through => Some(lvb.clone()),
+            _ => return State::LettingGo(state),
+        };
+        let until = cx.now + RENEWAL_RETRY;
+        state.phase = Phase::Pausing { until, lvb };
+        State::LettingGo(state)
+    }
+
+    /// The pause is over.
+    pub(super) fn let_go_on(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
         match &mut state.phase {
-            Phase::Doubting { io } if *io <= through => self.let_go_look(cx, state),
-            // We own the lease, so nobody else writes its LVB: once nothing older can land, again.
-            Phase::LvbDoubt { io, lvb } if *io <= through => {
-                state.phase = self.write_lvb(cx, lvb.clone());
+            Phase::Pausing { lvb: Some(lvb), .. } => {
+                let lvb = lvb.clone();
+                state.phase = self.write_lvb(cx, lvb);
                 State::LettingGo(state)
             }
-            _ => State::LettingGo(state),
+            _ => self.let_go_look(cx, state),
         }
     }
 

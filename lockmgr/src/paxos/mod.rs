@@ -18,12 +18,13 @@
 
 mod attempt;
 mod ballot;
+mod holders;
 mod let_go;
 
+use crate::contract::{LeaseId, Note};
 use crate::delta::Identity;
 use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::liveness::Peers;
-use crate::lockspace::{LeaseId, Note};
 use crate::mutant::Mutant;
 use crate::ondisk::{BadRecord, CannotJoin, HostId, HostSector, Name, PaxosLeader};
 use crate::own_sector::{OwnSector, Window};
@@ -361,7 +362,7 @@ impl Lease {
         }
         self.state = match core::mem::replace(&mut self.state, State::Gone) {
             State::Acquiring(attempt) => self.start(cx, attempt),
-            State::LettingGo(letting_go) => self.let_go_look(cx, letting_go),
+            State::LettingGo(letting_go) => self.let_go_on(cx, letting_go),
             other => other,
         };
     }

@@ -84,7 +84,7 @@ fn sound(seed: u64, trouble: Trouble) -> World {
 
 #[test]
 fn a_quiet_world() {
-    for seed in seeds(40) {
+    for seed in seeds(30) {
         let world = sound(seed, Trouble::None);
         assert!(world.judge.granted > 0);
         assert_eq!(world.judge.stale_commits, 0, "nobody is late");
@@ -112,7 +112,7 @@ fn storage_comes_and_goes() {
 
 #[test]
 fn everything_goes_wrong() {
-    for seed in seeds(150) {
+    for seed in seeds(120) {
         sound(seed, Trouble::Everything);
     }
 }

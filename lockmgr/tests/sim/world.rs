@@ -753,7 +753,7 @@ impl World {
 
     fn land(&mut self, host: usize, pending: &Pending) {
         let area = pending.offset / geometry().area_bytes();
-        if area > 0 && pending.offset % geometry().area_bytes() == 0 {
+        if area > 0 && pending.offset.is_multiple_of(geometry().area_bytes()) {
             let resource = area as usize - 1;
             let old = self.disk.leader(resource);
             if let Ok(new) = PaxosLeader::parse(&pending.bytes) {

@@ -116,25 +116,25 @@ fn data_arrive_under_every_offer() {
 
 #[test]
 fn the_window_opens_as_commands_end() {
-    on_each(|bench| conformance::the_window_opens_as_commands_end(bench));
+    on_each(conformance::the_window_opens_as_commands_end);
 }
 
 #[test]
 fn a_session_is_reinstated() {
-    on_each(|bench| conformance::a_session_is_reinstated(bench));
+    on_each(conformance::a_session_is_reinstated);
 }
 
 #[test]
 fn an_aborted_command_ends_once() {
-    on_each(|bench| conformance::an_aborted_command_ends_once(bench));
+    on_each(conformance::an_aborted_command_ends_once);
 }
 
 #[test]
 fn pings_are_answered() {
-    on_each(|bench| conformance::pings_are_answered(bench));
+    on_each(conformance::pings_are_answered);
 }
 
 #[test]
 fn residuals_are_exact() {
-    on_each(|bench| conformance::residuals_are_exact(bench));
+    on_each(conformance::residuals_are_exact);
 }

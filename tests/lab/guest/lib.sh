@@ -539,6 +539,9 @@ reset() {
     done
     kill_leftovers KILL
     timeout 30 sh -c '. /host/lib.sh; target_down' >/dev/null 2>&1
+    # What the array itself stood on.
+    timeout 10 dmsetup remove_all --force >/dev/null 2>&1
+    losetup -D
     ip netns del tgt 2>/dev/null
     for v in 5 6; do ip link del "san$v" 2>/dev/null; done
     rm -rf "$STORE" /run/sanblk /var/lib/sanblk /etc/sanblk /etc/multipath.conf /etc/multipath /tmp/* /run/lvm/* /etc/lvm/devices

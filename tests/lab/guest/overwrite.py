@@ -1,6 +1,6 @@
 """The application of the ghost-write scenarios: `overwrite.py DISK CONTROL WORD-ROUND BLOCK...`.
 
-For every 4 KiB BLOCK at once: writes `WORD-ROUND-BLOCK`, and as soon as that is answered `NEWER-ROUND-BLOCK` over it.
+For every 4 KiB BLOCK, one after the other in steps of 20 ms: writes `WORD-ROUND-BLOCK`, and as soon as that is answered `NEWER-ROUND-BLOCK` over it.
 Files in CONTROL: ready (made), go (waited for), answered (the first old write is), overwritten (all newer ones are). Afterwards, `overwrite.py DISK
 check WORD-ROUND BLOCK...` reads every block and fails unless it holds the newer text.
 """
@@ -41,7 +41,8 @@ def overwrite(block):
         touch("answered")
         write("NEWER", block)
         done = time.monotonic()
-        print(f"   block {block}: old write answered after {answered - start:.2f} s, newer after {done - answered:.2f} s more", flush=True)
+        if len(blocks) < 8:
+            print(f"   block {block}: old write answered after {answered - start:.2f} s, newer after {done - answered:.2f} s more", flush=True)
     except OSError as error:
         print(f"   block {block}: {error}", flush=True)
         failed.append(block)
@@ -62,6 +63,8 @@ else:
         time.sleep(0.002)
     for thread in threads:
         thread.start()
+        # A steady stream: whatever happens, happens in the middle of it.
+        time.sleep(0.02)
     for thread in threads:
         thread.join()
     touch("overwritten")

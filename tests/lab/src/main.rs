@@ -83,7 +83,7 @@ enum Verb {
     },
     /// Random cuts and returns of both links under verified IO; writes tests/lab/logs/
     Cuts {
-        /// How many, on LIO fileio and again on iblock
+        /// How many, half of them on LIO fileio, half on iblock
         #[arg(long, default_value_t = 1000)]
         count: u32,
         /// Of all that is random

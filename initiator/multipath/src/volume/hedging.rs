@@ -11,6 +11,7 @@ use iscsi_client::time::Instant;
 
 use super::dispatch::Piece;
 use super::{Link, Output, PATHS_MAX, PathId, SpareBuffers, Tag, Volume};
+use crate::mutant::{Mutant, lives};
 use crate::path::meter::Sent;
 use crate::policy::hedge::Reason;
 use crate::policy::{Choice, Class, Direction};
@@ -190,7 +191,7 @@ impl Volume {
             self.path_mut(path).load.dropped(original.sent);
             self.publish(task, spare);
             self.close_part(task.tag, task.part);
-        } else if self.may_be_receiving(path, task.tag) {
+        } else if self.may_be_receiving(path, task.tag) && !lives(Mutant::AnsweredWhileReceiving) {
             let part = Part::Out {
                 span: task.span,
                 original: Some(original),

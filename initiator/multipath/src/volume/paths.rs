@@ -192,9 +192,6 @@ impl Volume {
         }
         self.set_phase(now, id, Phase::Closing { after });
         self.close_link(Link::Data(id), how);
-        if lives(Mutant::MovedBeforeTheLoss) {
-            self.move_orphans(id);
-        }
     }
 
     fn move_orphans(&mut self, id: PathId) {

@@ -39,13 +39,16 @@ for backstore in iblock fileio; do
     # fileio without its cache: LIO's receive thread waits for the disk itself, and answers no ping meanwhile.
     target_up backstore=$backstore cache=off thin=off device=/dev/mapper/stall
     attached
-    verify_start "$DEV" 45 --rate_iops=200
+    verify_start "$DEV" 100000 --rate_iops=200
     io_runs 60
     calm "$backstore: the backend stalls for 5 s" stalled 5
     if [ $backstore = iblock ]; then
         for seconds in 0.1 1 10; do calm "our process is paused for $seconds s" paused $seconds; done
     fi
-    verify_done
+    kill -INT $VERIFY
+    # fio's word for "interrupted, and no error until then".
+    wait $VERIFY
+    same 128 $? "fio's exit status"
     if [ $backstore = iblock ]; then
         load() { verify_start "$DEV" 20 --bsrange=4k-512k --iodepth=64 --numjobs=2 --offset_increment=256M --size=200M && verify_done; }
         say "== full load"
@@ -56,3 +59,4 @@ for backstore in iblock fileio; do
     detach
     target_down
 done
+expect dmsetup remove stall
