@@ -544,10 +544,12 @@ impl Volume {
         } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
             path.load.returned(now);
         }
+        // That the paths of a detached volume go is no news.
+        let detached = matches!(self.life, Life::LoggingOut { .. } | Life::Over);
         let path = self.path_mut(id);
         if before != after {
             path.since = now;
-            if path.is_news(&after) {
+            if path.is_news(&after) && !detached {
                 path.noted = Some(after.clone());
                 self.notes.push(Note::PathState {
                     path: id,
