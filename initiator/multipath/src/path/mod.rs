@@ -461,7 +461,10 @@ impl Path {
     }
 
     /// A small command came back after so long.
-    pub(crate) fn note_round_trip(&mut self, time: Duration) {
+    pub(crate) fn note_round_trip(&mut self, now: Instant, time: Duration) {
+        if self.load.meter().in_flight() == 0 {
+            self.load.round_trip_seen(now, time);
+        }
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let best = self
             .tallies

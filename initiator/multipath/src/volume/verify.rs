@@ -128,7 +128,7 @@ impl Volume {
             .check
             .result()
             .map(|result| result.cloned().map_err(Clone::clone));
-        path.note_round_trip(now.since(sent.at));
+        path.note_round_trip(now, now.since(sent.at));
         if drained {
             let nexus = self.path(id).nexus();
             self.reinstated(now, id, nexus);
