@@ -224,6 +224,11 @@ impl Probe {
         self.drained
     }
 
+    /// Whether the unit attentions of the login are still being eaten, and nothing was asked that they could change.
+    pub fn has_learned_nothing(&self) -> bool {
+        matches!(self.stage, Stage::Draining(_)) && self.answers.inquiry.is_none()
+    }
+
     /// The result, once everything was asked.
     pub fn result(&self) -> Option<Result<&Description, &ProbeFailure>> {
         match &self.stage {

@@ -388,6 +388,11 @@ impl Check {
         self.drained
     }
 
+    /// Whether news that comes now can change nothing of what was found.
+    pub fn has_learned_nothing(&self) -> bool {
+        matches!(&self.stage, Stage::Probing(probe) if probe.has_learned_nothing())
+    }
+
     /// The end, once reached.
     pub fn result(&self) -> Option<Result<&Findings, &Failed>> {
         match &self.stage {

@@ -218,6 +218,18 @@ impl Volume {
         }
     }
 
+    /// What the target announced with a command of the volume's own: it says so once.
+    pub(super) fn hear_of(&mut self, now: Instant, id: PathId, completion: &Completion) {
+        let verdict = judge(
+            Moves::Nothing,
+            completion.status,
+            completion.sense,
+            completion.residual,
+            completion.received,
+        );
+        self.heard_on_the_side(now, id, &verdict);
+    }
+
     /// The target announced something, with a command or on its own.
     pub(super) fn attention(&mut self, now: Instant, id: PathId, news: Attention) {
         match self.attentions.hear(now, news) {

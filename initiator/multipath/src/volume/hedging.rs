@@ -205,10 +205,14 @@ impl Volume {
         }
     }
 
-    /// Whether the next bytes of this path may be received straight into the buffer of this request.
+    /// Whether a receive of this path may be under way into the buffer of this request. Of a session that is over nothing
+    /// is known before the runtime reports the loss.
     fn may_be_receiving(&self, path: PathId, tag: Tag) -> bool {
-        let want = self.want(Link::Data(path).id());
-        matches!(want, Want::Payload { buffer, .. } if buffer == BufferId(tag.0))
+        match self.want(Link::Data(path).id()) {
+            Want::Payload { buffer, .. } => buffer == BufferId(tag.0),
+            Want::Stream => false,
+            Want::Nothing => true,
+        }
     }
 
     /// No receive is armed on the path: copies that landed can be published.

@@ -218,7 +218,10 @@ impl Volume {
     pub(super) fn last_word_answered(&mut self, now: Instant, completion: &Completion) -> bool {
         for id in self.path_ids() {
             let Stage::Asking {
-                nexus, drain, out, ..
+                nexus,
+                via,
+                drain,
+                out,
             } = &mut self.fences[usize::from(id.0)].hold.stage
             else {
                 continue;
@@ -228,7 +231,9 @@ impl Volume {
             }
             *out = None;
             drain.completed(completion);
-            let (nexus, result) = (*nexus, drain.result());
+            let (nexus, via, result) = (*nexus, *via, drain.result());
+            // It is asked on a path that carries IO, which must not miss the news.
+            self.hear_of(now, via, completion);
             match result {
                 None => self.ask_last_word(now, id),
                 Some(Drained::Ready) => {

@@ -122,6 +122,7 @@ impl Volume {
             return;
         }
         examination.out = None;
+        let too_early = examination.check.has_learned_nothing();
         examination.check.completed(completion, memory);
         let drained = examination.check.is_drained();
         let result = examination
@@ -137,6 +138,9 @@ impl Volume {
             None => {}
             Some(Ok(findings)) => self.found(now, id, findings),
             Some(Err(failed)) => self.examination_failed(now, id, failed),
+        }
+        if !too_early {
+            self.hear_of(now, id, completion);
         }
     }
 

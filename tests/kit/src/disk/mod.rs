@@ -344,6 +344,13 @@ impl LogicalUnit {
         self.jobs.iter().any(|entry| entry.id == id)
     }
 
+    /// Whether this task of a nexus is still in execution.
+    pub fn is_executing(&self, nexus: Nexus, task: u32) -> bool {
+        self.jobs
+            .iter()
+            .any(|entry| entry.job.nexus == nexus && entry.job.task == task)
+    }
+
     /// Commands of a nexus in execution, heard or not.
     pub fn busy(&self, nexus: Nexus) -> usize {
         self.jobs

@@ -96,7 +96,12 @@ impl Target {
             for tag in tags(&session, lun) {
                 // A write in its data phase is answered like the others: the rest of its data is ignored.
                 session.aborted.insert(tag);
-                if tell {
+                // Nobody says "aborted" of what may still change the medium.
+                let over = !self
+                    .units
+                    .get(&lun)
+                    .is_some_and(|unit| unit.is_executing(nexus, tag));
+                if tell && over {
                     self.respond(&mut session, tag, Answer::status(0x40));
                 } else {
                     session.drop_task(tag);
