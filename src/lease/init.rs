@@ -264,7 +264,8 @@ fn not_amid_other_things(place: &Place, disk: &mut DirectDisk) -> Result<(), Fai
     }
 }
 
-/// The zeros may be those of a larger area that begins before.
+/// The zeros may be those of a larger area that begins before. At a multiple of its size: each slot in the middle of a
+/// lockspace looks like the start of one.
 fn not_within_another(place: &Place, disk: &mut DirectDisk) -> Result<(), Failure> {
     let step = AlignSize::M1.bytes();
     for back in 1..AlignSize::M8.bytes() / step {
@@ -276,6 +277,7 @@ fn not_within_another(place: &Place, disk: &mut DirectDisk) -> Result<(), Failur
         let geometry = found.as_ref().and_then(Found::geometry);
         if let (Some(found), Some(geometry)) = (found, geometry)
             && geometry.area_bytes() > back * step
+            && offset.is_multiple_of(geometry.area_bytes())
         {
             return Err(Failure::new(
                 Kind::Refused,

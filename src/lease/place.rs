@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lockmgr::disk::{DirectDisk, DiskError};
@@ -58,7 +59,7 @@ impl Place {
     /// # Errors
     /// No such file, no right, neither device nor file, no direct I/O there.
     pub fn open_read_only(&self) -> Result<DirectDisk, Failure> {
-        DirectDisk::open_read_only(&self.path, LARGEST).map_err(|error| self.not_opened(&error))
+        self.open_with(DirectDisk::open_read_only)
     }
 
     /// The disk, for changing it.
@@ -66,7 +67,27 @@ impl Place {
     /// # Errors
     /// As [`open_read_only`](Self::open_read_only).
     pub fn open(&self) -> Result<DirectDisk, Failure> {
-        DirectDisk::open(&self.path, LARGEST).map_err(|error| self.not_opened(&error))
+        self.open_with(DirectDisk::open)
+    }
+
+    fn open_with(
+        &self,
+        open: fn(&Path, usize) -> io::Result<DirectDisk>,
+    ) -> Result<DirectDisk, Failure> {
+        let failed = |error: io::Error| self.not_opened(&error);
+        // Asked first: opening a pipe would wait for its other end.
+        let kind = std::fs::metadata(&self.path).map_err(failed)?.file_type();
+        if !kind.is_block_device() && !kind.is_file() {
+            return Err(Failure::new(
+                Kind::Usage,
+                format!(
+                    "{} is neither a block device nor a regular file",
+                    self.path.display()
+                ),
+                "name a device, a logical volume or a file",
+            ));
+        }
+        open(&self.path, LARGEST).map_err(failed)
     }
 
     fn not_opened(&self, error: &io::Error) -> Failure {
@@ -81,11 +102,6 @@ impl Place {
                 Kind::Failed,
                 format!("{path}: {error}"),
                 "run it as root, or as a user who may use the device",
-            ),
-            (io::ErrorKind::IsADirectory, _) | (io::ErrorKind::InvalidInput, None) => Failure::new(
-                Kind::Usage,
-                format!("{path} is neither a block device nor a regular file"),
-                "name a device, a logical volume or a file",
             ),
             (io::ErrorKind::Unsupported, None) => Failure::new(
                 Kind::Usage,
