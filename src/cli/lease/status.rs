@@ -41,18 +41,23 @@ fn text(status: &LeaseStatus) -> String {
     for area in &status.areas {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", title(area));
-        if let AreaWord::Lockspace { hosts, .. } = &area.what {
-            taken |= hosts.iter().any(|host| host.state == HostWord::Taken);
-            for line in hosts.iter().map(host) {
-                let _ = writeln!(text, "  {line}");
+        let lines: Vec<String> = match &area.what {
+            AreaWord::Lockspace { hosts, .. } => {
+                taken |= hosts.iter().any(|host| host.state == HostWord::Taken);
+                hosts.iter().map(host).collect()
             }
+            AreaWord::Resource { holders, .. } => holders.iter().map(holder).collect(),
+            _ => Vec::new(),
+        };
+        for line in lines {
+            let _ = writeln!(text, "  {line}");
         }
         for damage in &area.damage {
             let _ = writeln!(text, "  ! {damage}");
         }
     }
     if taken {
-        let _ = writeln!(text, "{}", status.note);
+        let _ = writeln!(text, "{}", status.note.replace(": ", ":\n"));
     }
     text
 }
@@ -76,27 +81,20 @@ fn title(area: &AreaStatus) -> String {
             name,
             lver,
             mode,
-            holders,
             requested_lver,
+            ..
         } => {
             let held = match mode {
                 Mode::Free => "free",
-                Mode::Exclusive => "exclusive: ",
-                Mode::Shared => "shared: ",
+                Mode::Exclusive => "exclusive",
+                Mode::Shared => "shared",
                 Mode::Unknown => "unknown, its leader is refused",
             };
-            let holders: Vec<String> = match mode {
-                Mode::Free | Mode::Unknown => Vec::new(),
-                Mode::Exclusive | Mode::Shared => holders.iter().map(holder).collect(),
-            };
             let asked = match requested_lver {
-                Some(lver) => format!("  asked for, for version {lver}"),
+                Some(lver) => format!(", asked for from version {lver} on"),
                 None => String::new(),
             };
-            format!(
-                "resource {name} of {lockspace}  at {at}  version {lver}  {held}{}{asked}",
-                holders.join(", ")
-            )
+            format!("resource {name} of {lockspace}  at {at}  version {lver}  {held}{asked}")
         }
         AreaWord::DeletedResource { lockspace, name } => {
             format!("deleted resource {name} of {lockspace}  at {at}")
@@ -136,17 +134,14 @@ fn host(host: &HostStatus) -> String {
 }
 
 fn holder(holder: &Holder) -> String {
-    let name = match &holder.host_name {
-        Some(name) => format!(" ({name})"),
-        None => String::new(),
-    };
+    let name = holder.host_name.as_deref().unwrap_or("?");
     let standing = match holder.standing {
         Standing::Holds => "",
-        Standing::Over => ", which is gone",
+        Standing::Over => ", gone: the next who asks gets it",
         Standing::Unknown => ", not found in its lockspace",
     };
     format!(
-        "host {}{name} generation {}{standing}",
+        "by host {}  {name}  generation {}{standing}",
         holder.host_id, holder.generation
     )
 }
