@@ -66,9 +66,10 @@ pub fn options(description: &Description) -> AddOptions {
 /// A control error as the operator reads it.
 pub fn failure(what: &str, error: &ControlError) -> Failure {
     let kind = match error {
-        ControlError::NoDriver | ControlError::Kernel(_) | ControlError::ForeignMode { .. } => {
-            Kind::Kernel
-        }
+        ControlError::NoDriver
+        | ControlError::Kernel(_)
+        | ControlError::ForeignMode { .. }
+        | ControlError::CannotResize => Kind::Kernel,
         ControlError::NoAnswer { .. } => Kind::TimedOut,
         ControlError::NotOurs { .. } | ControlError::InUse { .. } => Kind::Refused,
         ControlError::Open(_)
@@ -147,7 +148,7 @@ mod tests {
             write_same_unmaps: false,
             task_set: TaskSet::Shared,
             target_port_group: None,
-            alua: false,
+            tpgs: iscsi_client::scsi::Tpgs::None,
         };
         let parameters = parameters(&description);
         assert_eq!(parameters.io_bytes_max, 64 * 4096);

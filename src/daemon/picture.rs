@@ -35,6 +35,11 @@ impl Volume {
         notes.extend(shared_cables(&paths));
         notes.extend(only_held(&paths));
         notes.extend(status.iter().flat_map(|status| other_groups(&status.paths)));
+        notes.extend(
+            status
+                .iter()
+                .flat_map(|status| sizes(status, self.disk_blocks())),
+        );
         notes.extend(status.as_ref().err().map(|failure| failure.what.clone()));
         let mut links = Vec::new();
         if let Some(hex) = records::wwn(&identity.wwid) {
@@ -53,7 +58,7 @@ impl Volume {
             serial: identity.serial.clone(),
             vendor: identity.vendor.clone(),
             product: identity.product.clone(),
-            size_bytes: identity.blocks.saturating_mul(identity.block_len.into()),
+            size_bytes: self.disk_blocks().saturating_mul(identity.block_len.into()),
             block_bytes: identity.block_len,
             read_only: self.description.read_only,
             target: self.target.clone(),
@@ -84,6 +89,27 @@ impl Volume {
             notes,
         }
     }
+}
+
+/// Where the LUN and the disk differ in size.
+fn sizes(status: &VolumeStatus, disk: u64) -> Vec<String> {
+    let words = |blocks: u64| {
+        let bytes = blocks.saturating_mul(u64::from(status.identity.block_len));
+        crate::cli::text::size(bytes)
+    };
+    let grown = (status.identity.blocks > disk).then(|| {
+        format!(
+            "the LUN has grown to {} and this kernel's ublk cannot resize the disk: detach and attach again",
+            words(status.identity.blocks)
+        )
+    });
+    let shrunk = status.shrunk_to.map(|blocks| {
+        format!(
+            "the target reports only {} on some path: IO beyond does not go there, and fails where no path has more",
+            words(blocks)
+        )
+    });
+    grown.into_iter().chain(shrunk).collect()
 }
 
 /// Paths that one cable carries: losing it loses both. Loopback is for tests.

@@ -71,6 +71,16 @@ pub struct Volume {
     told_lost: Cell<u64>,
     saved: RefCell<Vec<UnresolvedWrite>>,
     sessions: RefCell<Vec<SessionEntry>>,
+    size: Cell<Size>,
+}
+
+/// What the volume allows and what the disk shows, in logical blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Size {
+    /// The disk's.
+    disk: u64,
+    /// The last growth that was tried on it.
+    tried: u64,
 }
 
 /// What a volume is made of.
@@ -96,6 +106,7 @@ pub struct Birth {
 impl Volume {
     /// A volume with its device added and nothing else.
     pub fn new(birth: Birth, device: Device) -> Rc<Volume> {
+        let blocks = birth.description.identity.blocks;
         Rc::new(Volume {
             layout: birth.layout,
             id: device.id(),
@@ -112,6 +123,10 @@ impl Volume {
             told_lost: Cell::new(0),
             saved: RefCell::new(birth.unresolved),
             sessions: RefCell::default(),
+            size: Cell::new(Size {
+                disk: blocks,
+                tried: blocks,
+            }),
         })
     }
 
@@ -391,6 +406,7 @@ impl Volume {
             return;
         };
         self.save_sessions(&status);
+        self.follow_growth(&status).await;
         if *self.saved.borrow() == status.unresolved {
             return;
         }
@@ -419,11 +435,50 @@ impl Volume {
         if *self.sessions.borrow() == sessions || self.stage.get() == Stage::Stopped {
             return;
         }
+        self.write_record(sessions, status.identity.blocks);
+    }
+
+    /// Makes the disk as large as the volume takes requests. The record goes first: after a crash every block that
+    /// may have been written is unresolved.
+    async fn follow_growth(&self, status: &VolumeStatus) {
+        let blocks = status.identity.blocks;
+        let size = self.size.get();
+        if blocks <= size.tried || self.stage.get() != Stage::Started {
+            return;
+        }
+        self.size.set(Size {
+            tried: blocks,
+            ..size
+        });
+        let sessions = self.sessions.borrow().clone();
+        self.write_record(sessions, blocks);
+        let bytes = blocks.saturating_mul(u64::from(status.identity.block_len));
+        let resized = self
+            .control("growing", move |device| device.resize(bytes, CONTROL_LIMIT))
+            .await;
+        match resized {
+            Ok(()) => {
+                tracing::info!("{}: the disk has {blocks} blocks now", self.node());
+                self.size.set(Size {
+                    disk: blocks,
+                    tried: blocks,
+                });
+            }
+            Err(failure) => tracing::warn!("{failure}; attach again to use the new size"),
+        }
+    }
+
+    /// What the disk shows, in logical blocks.
+    pub fn disk_blocks(&self) -> u64 {
+        self.size.get().disk
+    }
+
+    fn write_record(&self, sessions: Vec<SessionEntry>, blocks: u64) {
         let record = DeviceRecord {
             id: self.id,
             wwid: self.wwid().to_owned(),
             pid: std::process::id(),
-            blocks: self.description.identity.blocks,
+            blocks,
             sessions,
         };
         match records::write_record(&self.layout, &record) {

@@ -113,6 +113,8 @@ pub struct Host {
     pub(crate) plan: Plan,
     pub(crate) memory: Buffers,
     pub(crate) slots: BTreeMap<LinkId, Slot>,
+    /// Portal of the path that was last given each place of the volume.
+    pub(crate) places: [usize; multipath::PATHS_MAX],
     pub(crate) open: BTreeMap<Tag, Open>,
     pub(crate) free: Vec<Tag>,
     /// Answers that wait for the end of a send.
@@ -157,6 +159,7 @@ impl Host {
             volume,
             memory,
             slots: BTreeMap::new(),
+            places: core::array::from_fn(|place| place),
             open: BTreeMap::new(),
             free: (0..plan.depth).map(Tag).collect(),
             held_back: Vec::new(),
@@ -460,7 +463,7 @@ impl Host {
                 assert!(!self.slots.contains_key(&link), "{link:?} is not free");
                 let portal = self.plan.portal_of(to);
                 assert_eq!(
-                    usize::from(path.0),
+                    self.places[usize::from(path.0)],
                     portal,
                     "bound to the interface of the portal"
                 );

@@ -40,6 +40,7 @@ fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
     host.world.make_peace();
     let end = host.world.now() + Duration::from_secs(2);
     host.run(end, Until::TheEnd);
+    host.give_back_paths();
     if host.world.was_swapped() {
         // A path that met another disk waits for the operator.
         host.volume.retry_now(host.world.now());

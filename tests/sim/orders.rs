@@ -5,10 +5,10 @@ use core::time::Duration;
 use iscsi_client::memory::BufferId;
 use iscsi_client::time::Instant;
 use kit::check::Outcome;
-use multipath::{NoPathRetry, UnresolvedWrite, Volume, VolumeConfig};
+use multipath::{NoPathRetry, OrderRefused, UnresolvedWrite, Volume, VolumeConfig};
 
 use crate::host::{CANARY, Host, gather};
-use crate::plan::{Order, Plan};
+use crate::plan::{Order, PathOrder, Plan};
 
 /// A volume that was shut down is over so long after its patience.
 const END_MARGIN: Duration = Duration::from_secs(1);
@@ -56,6 +56,47 @@ impl Host {
                 self.ends_by = Some(now + patience + END_MARGIN);
             }
             Order::Crash => self.crash(),
+            Order::Path(order, portal) => self.order_path(order, portal),
+        }
+    }
+
+    /// The volume may refuse: it keeps its last path.
+    fn order_path(&mut self, order: PathOrder, portal: usize) {
+        let now = self.world.now();
+        let config = self.plan.paths().nth(portal).expect("a path per portal");
+        let Some(path) = self.volume.path_of(config.isid) else {
+            let place = self.volume.add_path(now, config).expect("room for a path");
+            self.places[usize::from(place.0)] = portal;
+            return;
+        };
+        let result = match order {
+            PathOrder::Fail => self.volume.fail_path(now, path),
+            PathOrder::Restore => self.volume.restore_path(now, path),
+            PathOrder::Remove => self.volume.remove_path(now, path),
+        };
+        assert!(
+            matches!(
+                (order, result),
+                (_, Ok(()))
+                    | (PathOrder::Fail, Err(OrderRefused::NoSuchPath))
+                    | (
+                        PathOrder::Remove,
+                        Err(OrderRefused::LastPath | OrderRefused::OnlyWorkingPath)
+                    )
+            ),
+            "{order:?}: {result:?}"
+        );
+    }
+
+    /// The operator gives all paths back, and does no more to them.
+    pub fn give_back_paths(&mut self) {
+        self.orders
+            .retain(|(_, order)| !matches!(order, Order::Path(..)));
+        // A volume that is being shut down is attached again with all of them.
+        if self.ends_by.is_none() {
+            for portal in 0..self.plan.paths {
+                self.order_path(PathOrder::Restore, portal);
+            }
         }
     }
 
@@ -88,6 +129,7 @@ impl Host {
         let mut config = self.plan.volume();
         config.no_path_retry = self.volume.status().no_path_retry;
         self.volume = attach(self.world.now(), &self.plan, config, unresolved);
+        self.places = core::array::from_fn(|place| place);
     }
 }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use iscsi_client::login::{DigestPreference, Offer};
 use iscsi_client::memory::BufferId;
+use iscsi_client::scsi::Tpgs;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
 use kit::disk::{AluaState, Code, Fault, Group, Injection, LogicalUnit, LunConfig, Select};
@@ -105,6 +106,16 @@ pub enum Order {
     ShutDown(Duration),
     /// The daemon dies, and another one attaches the volume again.
     Crash,
+    /// The path to this portal is taken out, given back or removed; added again where it was removed.
+    Path(PathOrder, usize),
+}
+
+/// What the operator does to one path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PathOrder {
+    Fail,
+    Restore,
+    Remove,
 }
 
 /// What a seed draws.
@@ -206,10 +217,12 @@ impl Plan {
             park_max: None,
             allow_lun_reset: false,
         };
-        match trouble {
+        let mut plan = match trouble {
             Trouble::Outages => plan.with_outages(&mut prng),
             _ => plan,
-        }
+        };
+        plan.draw_path_orders();
+        plan
     }
 
     /// Minutes instead of seconds, and targets on which a login alone proves nothing.
@@ -291,6 +304,22 @@ impl Plan {
             .collect();
         orders.sort_by_key(|(at, _)| *at);
         orders
+    }
+
+    /// Mixes in what the operator does to single paths, drawn apart so that all else of a seed stays what it was.
+    fn draw_path_orders(&mut self) {
+        let most = match self.trouble {
+            Trouble::Network | Trouble::Everything | Trouble::Outages => 8,
+            Trouble::None | Trouble::Backend => return,
+        };
+        let mut prng = Prng::new(self.seed.rotate_left(23) ^ 0x70a7);
+        for _ in 0..prng.below(most) {
+            let at = Duration::from_micros(prng.below(self.duration.as_micros() as u64));
+            let order = prng.pick(&[PathOrder::Fail, PathOrder::Restore, PathOrder::Remove]);
+            let portal = prng.below(self.paths as u64) as usize;
+            self.orders.push((at, Order::Path(order, portal)));
+        }
+        self.orders.sort_by_key(|(at, _)| *at);
     }
 
     /// What may be under way when the daemon dies: anything, on every session that it may have had.
@@ -620,7 +649,10 @@ impl Plan {
                     false => TaskSet::Shared,
                 },
                 target_port_group: Some(1),
-                alua: unit.alua,
+                tpgs: match unit.alua {
+                    true => Tpgs::Implicit,
+                    false => Tpgs::None,
+                },
             },
             no_path_retry: self.no_path_retry,
             policy: self.policy,

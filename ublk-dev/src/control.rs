@@ -82,6 +82,9 @@ pub enum ControlError {
         /// Its number.
         id: u32,
     },
+    /// The driver has no UPDATE_SIZE.
+    #[error("the ublk driver of this kernel cannot resize a disk (Linux 6.16 or newer can)")]
+    CannotResize,
     /// The control thread could not be started, or died.
     #[error("the control thread of the device: {0}")]
     Thread(#[source] io::Error),

@@ -21,8 +21,8 @@ use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use libublk::io::UblkDev;
 use libublk::sys::{
     UBLK_F_AUTO_BUF_REG, UBLK_F_BATCH_IO, UBLK_F_CMD_IOCTL_ENCODE, UBLK_F_NEED_GET_DATA,
-    UBLK_F_SUPPORT_ZERO_COPY, UBLK_F_UNPRIVILEGED_DEV, UBLK_F_USER_COPY, UBLK_F_USER_RECOVERY,
-    UBLK_F_ZONED, UBLK_S_DEV_LIVE, ublk_params, ublksrv_ctrl_dev_info,
+    UBLK_F_SUPPORT_ZERO_COPY, UBLK_F_UNPRIVILEGED_DEV, UBLK_F_UPDATE_SIZE, UBLK_F_USER_COPY,
+    UBLK_F_USER_RECOVERY, UBLK_F_ZONED, UBLK_S_DEV_LIVE, ublk_params, ublksrv_ctrl_dev_info,
 };
 
 use crate::control::{
@@ -60,6 +60,7 @@ pub struct AddOptions {
 enum Order {
     Start(SyncSender<Result<(), ControlError>>),
     Stop(SyncSender<Result<(), ControlError>>),
+    Resize(u64, SyncSender<Result<(), ControlError>>),
     Delete(SyncSender<Result<(), ControlError>>),
 }
 
@@ -180,6 +181,17 @@ impl Device {
         self.order("START_DEV", limit, Order::Start)
     }
 
+    /// Gives the living disk another size; open files stay open. Whoever serves the queues must be ready for requests up
+    /// to the new end: udev reads there before this returns. A disk that shrinks below what is on it is the caller's
+    /// mistake; the driver takes any size.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::CannotResize`] up to Linux 6.15; else the driver refuses or does not answer.
+    pub fn resize(&self, bytes: u64, limit: Duration) -> Result<(), ControlError> {
+        self.order("UPDATE_SIZE", limit, |answer| Order::Resize(bytes, answer))
+    }
+
     /// Makes the disk disappear. The queues must go on serving until their `DeviceStopped`.
     ///
     /// # Errors
@@ -238,6 +250,9 @@ fn control_thread(
                 let started = start(&ctrl, &device);
                 stopped = started.is_err();
                 let _ = answer.send(started);
+            }
+            Order::Resize(bytes, answer) => {
+                let _ = answer.send(resize(&ctrl, bytes));
             }
             Order::Stop(answer) => {
                 let result = checked("STOP_DEV", ctrl.stop_dev());
@@ -358,6 +373,17 @@ fn open_added(
         return Err(refused("ADD_DEV", libc::ETIMEDOUT));
     }
     Ok(device)
+}
+
+fn resize(ctrl: &UblkCtrl, bytes: u64) -> Result<(), ControlError> {
+    // The driver as a whole knows the command or does not; a device need not have been added with the flag.
+    let control = open_control()?;
+    let features = command::features(&control)
+        .map_err(|error| refused("GET_FEATURES", error.raw_os_error().unwrap_or(libc::EIO)))?;
+    if features & u64::from(UBLK_F_UPDATE_SIZE) == 0 {
+        return Err(ControlError::CannotResize);
+    }
+    checked("UPDATE_SIZE", ctrl.update_size(bytes))
 }
 
 fn start(ctrl: &UblkCtrl, device: &UblkDev) -> Result<(), ControlError> {

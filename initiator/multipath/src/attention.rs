@@ -24,6 +24,8 @@ pub enum Action {
     Examine,
     /// Read the target port groups again.
     Groups,
+    /// Read the capacity again, through every path: each has a word in it.
+    Capacity,
     /// Tell the operator that the pool fills up.
     TellThin,
     /// Tell the operator that a reservation is gone.
@@ -48,7 +50,7 @@ impl Attentions {
                 return Action::Nothing;
             }
             Attention::ModeParametersChanged => (0, Action::Examine),
-            Attention::CapacityChanged => (1, Action::Examine),
+            Attention::CapacityChanged => (1, Action::Capacity),
             Attention::AluaChanged => (2, Action::Groups),
             Attention::ThinThreshold => (3, Action::TellThin),
             Attention::ReservationLost => (4, Action::TellReservation),
@@ -70,11 +72,11 @@ mod tests {
     fn once_per_volume_but_identity_on_every_path() {
         let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
         let table = [
-            (0, Attention::CapacityChanged, Action::Examine),
+            (0, Attention::CapacityChanged, Action::Capacity),
             (5, Attention::CapacityChanged, Action::Nothing),
             (5, Attention::ModeParametersChanged, Action::Examine),
             (1999, Attention::CapacityChanged, Action::Nothing),
-            (2000, Attention::CapacityChanged, Action::Examine),
+            (2000, Attention::CapacityChanged, Action::Capacity),
             (2001, Attention::IdentityChanged, Action::Verify),
             (2001, Attention::IdentityChanged, Action::Verify),
             (2002, Attention::AluaChanged, Action::Groups),

@@ -504,4 +504,7 @@ pub struct VolumeStatus {
     pub policy: PolicyKind,
     /// An earlier acknowledged write was lost by the target (deferred error); how often.
     pub deferred_errors: u64,
+    /// The smallest capacity in blocks that a usable path reports, if that is less than the identity's, which follows a
+    /// LUN that grows and never one that shrinks.
+    pub shrunk_to: Option<u64>,
 }

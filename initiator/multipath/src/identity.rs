@@ -6,6 +6,8 @@
 
 use core::fmt;
 
+use iscsi_client::scsi::Tpgs;
+
 pub use crate::probe::Probe;
 
 /// What must be equal on every path of a volume.
@@ -56,8 +58,8 @@ pub struct Description {
     pub task_set: TaskSet,
     /// Target port group of the port that answered, and the relative port.
     pub target_port_group: Option<u16>,
-    /// Whether the target reports asymmetric access (TPGS).
-    pub alua: bool,
+    /// Whether the target reports asymmetric access, and who may change it.
+    pub tpgs: Tpgs,
 }
 
 /// Task set type of the control mode page.

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod capacity;
 pub mod contract;
 mod drain;
 pub mod fence;

@@ -90,12 +90,33 @@ pub enum Note {
     },
     /// A write cache was switched on behind the announced write-through; from now on every write is forced.
     WriteCacheOn,
-    /// The LUN has another size than the block device.
-    CapacityChanged {
-        /// Blocks of the block device.
-        attached: u64,
-        /// Blocks that the target reports.
+    /// The LUN has grown: requests beyond its old end are taken from now on.
+    Grown {
+        /// Blocks before.
+        from: u64,
+        /// Blocks now.
+        to: u64,
+    },
+    /// A path reports fewer blocks than the device has, or no more than before. Nothing beyond goes there.
+    Shrunk {
+        /// Which path.
+        path: PathId,
+        /// Blocks of the device.
+        device: u64,
+        /// Blocks that it reports.
         reported: u64,
+    },
+    /// No path serves the LUN: the target was told to serve it through this one's port group.
+    Activating {
+        /// Which path.
+        path: PathId,
+        /// Its port group.
+        group: u16,
+    },
+    /// A port has been about to change its access state for too long; it counts as standby.
+    TransitionTooLong {
+        /// Which path.
+        path: PathId,
     },
     /// The thin pool behind the LUN fills up.
     ThinThreshold,
@@ -142,9 +163,12 @@ impl Note {
             | Note::OtherPortalGroup { path, .. }
             | Note::EarlierWriteLost { path }
             | Note::CommandTimeout { path }
+            | Note::Shrunk { path, .. }
+            | Note::Activating { path, .. }
+            | Note::TransitionTooLong { path, .. }
             | Note::TooManyErrors { path } => Some(path),
             Note::WriteCacheOn
-            | Note::CapacityChanged { .. }
+            | Note::Grown { .. }
             | Note::ThinThreshold
             | Note::ReservationLost
             | Note::NoPath { .. }
@@ -236,9 +260,29 @@ impl fmt::Display for Told<'_> {
                 "the target's write cache was switched on although the device was announced without one; \
                  every write is forced to the medium until the next attach",
             ),
-            Note::CapacityChanged { attached, reported } => write!(
+            Note::Grown { from, to } => {
+                write!(f, "the LUN has grown from {from} to {to} blocks")
+            }
+            Note::Shrunk {
+                path,
+                device,
+                reported,
+            } => write!(
                 f,
-                "the target reports {reported} blocks, the device has {attached}; attach again to resize"
+                "{}: the target reports {reported} blocks, the device has {device}; \
+                 requests beyond them do not go there. If the LUN was made smaller, what lay there is lost: \
+                 grow it back or attach again",
+                name(*path)
+            ),
+            Note::Activating { path, group } => write!(
+                f,
+                "{}: no port serves the LUN; the target was told to serve it through port group {group}",
+                name(*path)
+            ),
+            Note::TransitionTooLong { path } => write!(
+                f,
+                "{}: its port has been changing its access state for too long; taken for standby",
+                name(*path)
             ),
             Note::ThinThreshold => {
                 f.write_str("the target's thin pool reached its threshold; add space before it is full")

@@ -177,6 +177,8 @@ pub struct Step {
     pub transfer: Transfer,
     /// Blocks that it changes, if it changes any: such a step may leave an unresolved copy.
     pub changes: Option<Extent>,
+    /// First block behind all that it touches; 0 if it touches none.
+    pub end: u64,
     /// What to write into the buffer first.
     pub fill: Fill,
     /// Bytes of payload, for the counters.
@@ -294,6 +296,7 @@ impl Plan {
             cdb: Cdb::synchronize_cache_16(0, 0),
             transfer: Transfer::None,
             changes: Some(Extent { lba, blocks }),
+            end: lba + u64::from(blocks),
             fill: Fill::None,
             payload_len: 0,
             timeout: COMMAND_TIMEOUT,
@@ -347,6 +350,7 @@ impl Plan {
             },
             Phase::Synchronize => Step {
                 changes: None,
+                end: 0,
                 ..step
             },
         }

@@ -121,6 +121,25 @@ enum Stage {
     Done(Result<Description, ProbeFailure>),
 }
 
+/// Whether the port serves the LUN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Port {
+    Serves,
+    /// It answers INQUIRY alone: that tells which LUN it is, and which port.
+    Inactive,
+}
+
+/// What is known of a LUN behind a port that does not serve it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Glimpse {
+    /// Its WWID.
+    pub wwid: String,
+    /// Whether the target reports asymmetric access.
+    pub tpgs: Tpgs,
+    /// Target port group of the port.
+    pub target_port_group: u16,
+}
+
 /// The questions, one command at a time.
 #[derive(Clone, Debug)]
 pub struct Probe {
@@ -128,6 +147,7 @@ pub struct Probe {
     buffer: BufferId,
     stage: Stage,
     drained: bool,
+    port: Port,
     answers: Answers,
     patience: u8,
 }
@@ -140,6 +160,7 @@ impl Probe {
             buffer,
             stage: Stage::Draining(Drain::new(lun, LastWord::Omitted)),
             drained: false,
+            port: Port::Serves,
             answers: Answers::default(),
             patience: PATIENCE,
         }
@@ -186,7 +207,10 @@ impl Probe {
                         self.ask(self.after(Question::Inquiry));
                     }
                     Some(Drained::LunGone) => self.end(Err(ProbeFailure::NoSuchLun)),
-                    Some(Drained::PortInactive) => self.end(Err(ProbeFailure::PortInactive)),
+                    Some(Drained::PortInactive) => {
+                        self.port = Port::Inactive;
+                        self.ask(Some(Question::Inquiry));
+                    }
                     Some(Drained::NotReady) => self.end(Err(ProbeFailure::NotReady)),
                 }
             }
@@ -208,12 +232,30 @@ impl Probe {
         }
     }
 
+    /// What was found through a port that does not serve the LUN.
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        let answers = &self.answers;
+        let inquiry = answers.inquiry.as_ref()?;
+        let wwid = match &answers.wwid {
+            Some(wwid) => wwid.clone(),
+            None => Wwid::from_serial(inquiry, &answers.serial)?,
+        };
+        Some(Glimpse {
+            wwid: wwid.as_str().to_owned(),
+            tpgs: inquiry.tpgs,
+            target_port_group: answers.target_port_group?,
+        })
+    }
+
     fn end(&mut self, result: Result<Description, ProbeFailure>) {
         self.stage = Stage::Done(result);
     }
 
     fn ask(&mut self, next: Option<Question>) {
         self.stage = match next {
+            Some(next) if self.port == Port::Inactive && next > Question::Designators => {
+                Stage::Done(Err(ProbeFailure::PortInactive))
+            }
             Some(next) => Stage::Asking { next, out: false },
             None => Stage::Done(self.description()),
         };
@@ -224,6 +266,8 @@ impl Probe {
         let inquiry = self.answers.inquiry.as_ref();
         let vendor = inquiry.map_or(String::new(), Inquiry::vendor_text);
         match TargetKind::of_vendor(&vendor).last_word() {
+            // Through this port it proves nothing.
+            _ if self.port == Port::Inactive => self.ask(self.after(Question::Inquiry)),
             LastWord::Ordered => self.stage = Stage::Draining(Drain::ordered(self.lun)),
             LastWord::Omitted => {
                 self.drained = true;
@@ -401,7 +445,7 @@ impl Probe {
                 && (provisioning.reads_zeros || capacity.reads_zeros),
             task_set: answers.task_set,
             target_port_group: answers.target_port_group,
-            alua: inquiry.tpgs != Tpgs::None,
+            tpgs: inquiry.tpgs,
         })
     }
 }

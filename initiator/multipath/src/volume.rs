@@ -20,11 +20,14 @@
 //!
 //! This file is the wiring. The parts: [`crate::request`] (the table), `dispatch` (from the list to a path, from an
 //! answer to what follows), `outcome`, `overdue` and `hedging` (what becomes of a command), `detection` (who is silent),
-//! `paths` (connect, login, lose), `verify` (whose LUN is it), `fencing` and `hold` (what proves a dead session dead),
-//! `orders` (what the operator wants of a path), `ending` (shut down), `picture` (status).
+//! `paths` (connect, login, lose), `verify` (whose LUN is it), `capacity` (how large is it), `alua` (which ports serve it),
+//! `fencing` and `hold` (what proves a dead session dead), `orders` (what the operator wants of a path), `ending` (shut
+//! down), `picture` (status).
 
+mod alua;
 mod answers;
 mod candidates;
+mod capacity;
 mod detection;
 mod dispatch;
 mod ending;
@@ -46,6 +49,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::outgoing::Outgoing;
+use iscsi_client::scsi::PortGroups;
 use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
@@ -58,11 +62,14 @@ pub use crate::note::Note;
 pub use orders::{DRAIN_LIMIT, OrderRefused};
 
 use crate::attention::Attentions;
+use crate::capacity::Growth;
 use crate::fence::Ledger;
 use crate::no_path::{NoPath, Service};
 use crate::note::Notes;
 use crate::operation::{Abilities, Plan};
+use crate::path::activation::Activation;
 use crate::path::backoff::Jitter;
+use crate::path::check::Format;
 use crate::path::{Path, Phase};
 use crate::policy::hedge::Hedging;
 use crate::policy::turns::Turns;
@@ -105,8 +112,14 @@ pub struct Volume {
     outputs: VecDeque<Output>,
     notes: Notes,
     own_commands: u32,
-    /// Capacity as last reported.
-    reported_blocks: u64,
+    growth: Growth,
+    /// The smallest capacity in blocks that a usable path reports; the greatest number while none does.
+    shortest: u64,
+    /// As the target was last content with.
+    groups_format: Format,
+    /// Port groups as last reported, by whichever path.
+    groups: Option<PortGroups>,
+    activation: Activation,
     deferred_errors: u64,
     fence_times: FenceTimes,
     /// An acknowledged write was lost and no flush has said so yet.
@@ -161,7 +174,11 @@ impl Volume {
             outputs: VecDeque::with_capacity(usize::from(config.depth) + LINKS_MAX),
             notes: Notes::default(),
             own_commands: 0,
-            reported_blocks: config.description.identity.blocks,
+            growth: Growth::default(),
+            shortest: u64::MAX,
+            groups_format: Format::default(),
+            groups: None,
+            activation: Activation::default(),
             deferred_errors: 0,
             fence_times: FenceTimes::default(),
             flush_fails: false,
@@ -266,7 +283,7 @@ impl Volume {
             request.tag
         );
         let end = request.lba.checked_add(u64::from(request.blocks));
-        let inside = end.is_some_and(|end| end <= self.config.description.identity.blocks);
+        let inside = end.is_some_and(|end| end <= self.blocks());
         if let Operation::Read | Operation::Write = request.operation {
             let len = u64::from(request.blocks) * u64::from(self.block_len());
             assert!(
@@ -363,6 +380,7 @@ impl Volume {
             self.fence_timeout(now, id);
             self.hold_timeout(now, id);
         }
+        self.capacity_timeout(now);
         self.request_timeouts(now);
         self.settle(now);
     }
@@ -386,6 +404,8 @@ impl Volume {
             .chain(holds)
             .chain(self.no_path.deadline())
             .chain(self.life.deadline())
+            .chain(self.growth.deadline())
+            .chain(self.activation_deadline())
             .min()
     }
 
@@ -435,6 +455,7 @@ impl Volume {
 
     /// After each event: what has become possible is done.
     fn settle(&mut self, now: Instant) {
+        self.activate(now);
         for id in self.path_ids() {
             self.examine(now, id);
             self.drain_dead_session(now, id);
@@ -488,6 +509,11 @@ impl Volume {
         }
     }
 
+    /// Blocks of the device: it has followed a LUN that grew, and has not followed one that shrank.
+    fn blocks(&self) -> u64 {
+        self.config.description.identity.blocks
+    }
+
     fn block_len(&self) -> u32 {
         self.config.description.identity.block_len
     }
@@ -518,10 +544,12 @@ impl Volume {
         } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
             path.load.returned(now);
         }
+        // That the paths of a detached volume go is no news.
+        let detached = matches!(self.life, Life::LoggingOut { .. } | Life::Over);
         let path = self.path_mut(id);
         if before != after {
             path.since = now;
-            if path.is_news(&after) {
+            if path.is_news(&after) && !detached {
                 path.noted = Some(after.clone());
                 self.notes.push(Note::PathState {
                     path: id,
@@ -529,7 +557,15 @@ impl Volume {
                 });
             }
         }
-        let service = if self.paths.iter().any(Path::is_usable) {
+        self.observe_service(now);
+        if was_usable != self.path(id).is_usable() {
+            self.weigh_sizes(now);
+        }
+    }
+
+    fn observe_service(&mut self, now: Instant) {
+        let serves = |path: &Path| path.is_usable() || path.is_changing();
+        let service = if self.paths.iter().any(serves) {
             Service::Usable
         } else if self.paths.iter().all(Path::is_gone) {
             Service::Gone

@@ -70,7 +70,7 @@ fn disk(wwid: &str) -> Description {
         write_same_unmaps: false,
         task_set: TaskSet::Shared,
         target_port_group: None,
-        alua: false,
+        tpgs: iscsi_client::scsi::Tpgs::None,
     }
 }
 

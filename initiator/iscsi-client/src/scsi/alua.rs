@@ -1,4 +1,4 @@
-//! REPORT TARGET PORT GROUPS data (SPC-5): which ports serve the logical unit, and how well.
+//! REPORT and SET TARGET PORT GROUPS data (SPC-5): which ports serve the logical unit, and how well.
 
 use core::time::Duration;
 
@@ -118,6 +118,20 @@ impl PortGroups {
     }
 }
 
+/// Length of the parameter data that [`set_groups_parameters`] writes, in bytes.
+pub const SET_GROUPS_LEN: u32 = 8;
+
+/// Writes the parameter data of a SET TARGET PORT GROUPS that makes one group active/optimized and leaves the others to
+/// the target.
+///
+/// # Panics
+/// If `out` is shorter than [`SET_GROUPS_LEN`].
+pub fn set_groups_parameters(out: &mut [u8], group: u16) {
+    let out = &mut out[..SET_GROUPS_LEN as usize];
+    out.fill(0);
+    out[6..8].copy_from_slice(&group.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +193,13 @@ mod tests {
         assert_eq!(parsed.len_needed, 32);
         assert!(PortGroups::parse(&data[..3]).is_err());
         assert!(PortGroups::parse(&data[..4]).unwrap().groups.is_empty());
+    }
+
+    #[test]
+    fn one_group_is_made_active() {
+        let mut data = [0xff; 8];
+        set_groups_parameters(&mut data, 0x0102);
+        assert_eq!(data, [0, 0, 0, 0, 0, 0, 1, 2]);
     }
 
     #[test]

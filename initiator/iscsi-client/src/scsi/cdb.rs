@@ -75,6 +75,15 @@ impl Cdb {
         })
     }
 
+    /// SET TARGET PORT GROUPS (A4h/0Ah) with `len` bytes of parameters, see
+    /// [`set_groups_parameters`](super::set_groups_parameters). Only where the target allows explicit changes.
+    pub fn set_target_port_groups(len: u32) -> Cdb {
+        build(0xa4, |cdb| {
+            cdb[1] = 0x0a;
+            put(cdb, 6, &len.to_be_bytes());
+        })
+    }
+
     /// READ(16) (88h): `blocks` logical blocks from `lba` on.
     pub fn read_16(lba: u64, blocks: u32) -> Cdb {
         medium(0x88, 0, lba, blocks)
@@ -130,6 +139,7 @@ impl Cdb {
             (0x9e, 0x10) => "READ CAPACITY(16)",
             (0xa0, _) => "REPORT LUNS",
             (0xa3, 0x0a) => "REPORT TARGET PORT GROUPS",
+            (0xa4, 0x0a) => "SET TARGET PORT GROUPS",
             _ => "unknown command",
         }
     }
@@ -226,6 +236,8 @@ mod tests {
              [0xa3, 0x2a, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0]),
             (Cdb::report_target_port_groups(0x1000, false), "REPORT TARGET PORT GROUPS",
              [0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0]),
+            (Cdb::set_target_port_groups(8), "SET TARGET PORT GROUPS",
+             [0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0]),
             (Cdb::read_16(LBA, BLOCKS), "READ(16) lba 72623859790382856 blocks 287454020",
              [0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x11, 0x22, 0x33, 0x44, 0, 0]),
             (Cdb::read_16_fua(1, 8), "READ(16) lba 1 blocks 8 flags 08h",

@@ -29,7 +29,7 @@ mod wwid;
 #[cfg(test)]
 mod tests;
 
-pub use alua::{AluaState, PortGroup, PortGroups};
+pub use alua::{AluaState, PortGroup, PortGroups, SET_GROUPS_LEN, set_groups_parameters};
 pub use block_limits::{BlockLimits, Characteristics, Provisioning};
 pub use capacity::Capacity;
 pub use cdb::{Cdb, UNMAP_PARAMETERS_LEN, WriteSame, unmap_parameters};

@@ -16,6 +16,7 @@
 //! The order of events and their effect on requests is the volume's; nothing here waits, sends or decides about
 //! a write.
 
+pub(crate) mod activation;
 pub(crate) mod backoff;
 pub(crate) mod check;
 pub(crate) mod contest;
@@ -27,6 +28,7 @@ pub mod meter;
 pub mod ramp;
 pub(crate) mod silence;
 pub mod stall;
+pub(crate) mod transition;
 pub mod window;
 
 use core::fmt;
@@ -50,6 +52,7 @@ use depth::Depth;
 use errors::{Ended, Errors};
 use load::Load;
 use silence::Silence;
+use transition::Transition;
 
 /// TCP connect; a portal on a storage network answers in milliseconds or not at all.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -59,8 +62,10 @@ pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) const FENCE_LOGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// A command of an examination.
 pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Port groups are read again after so long.
-pub(crate) const GROUPS_INTERVAL: Duration = Duration::from_secs(60);
+/// SET TARGET PORT GROUPS is answered when the target has moved the LUN.
+const ACTIVATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Port groups and capacity are read again after so long.
+pub(crate) const BRIEF_INTERVAL: Duration = Duration::from_secs(60);
 /// A path in standby is asked again after so long.
 pub(crate) const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 /// A session that was up for so long was a good one: the next reconnect starts at the shortest backoff.
@@ -95,7 +100,11 @@ impl Examination {
 
     /// Without an answer until then, the session is given up.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.out.map(|sent| sent.at + CHECK_TIMEOUT)
+        let limit = match self.check.activates() {
+            Some(_) => ACTIVATION_TIMEOUT,
+            None => CHECK_TIMEOUT,
+        };
+        self.out.map(|sent| sent.at + limit)
     }
 }
 
@@ -126,6 +135,17 @@ pub(crate) enum Duty {
     Leave,
 }
 
+/// Why a port does not serve the LUN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Inactive {
+    /// The target says so.
+    Settled,
+    /// It is about to change.
+    Changing(Transition),
+    /// It has been about to change for too long.
+    Stuck,
+}
+
 /// Where a path is.
 #[derive(Debug)]
 pub(crate) enum Phase {
@@ -152,12 +172,13 @@ pub(crate) enum Phase {
         examination: Option<Box<Examination>>,
         access: AccessClass,
         since: Instant,
-        groups_at: Instant,
+        brief_at: Instant,
     },
     /// Verified or at least answered, but the port does not serve the LUN now.
     Standby {
         examination: Option<Box<Examination>>,
         poll_at: Instant,
+        inactive: Inactive,
     },
     /// No new IO; logs out when idle, and is closed at the deadline.
     Leaving { deadline: Instant },
@@ -209,6 +230,12 @@ pub(crate) struct Path {
     pub(crate) portal_group: Option<Tpgt>,
     /// Group of the port within the LUN's target port groups.
     pub(crate) target_port_group: Option<u16>,
+    /// The LUN behind it was last seen to have this volume's WWID.
+    pub(crate) recognised: bool,
+    /// Capacity that it reported last, in blocks; kept over reconnects.
+    pub(crate) blocks: Option<u64>,
+    /// The operator was told that it reports only so many blocks.
+    pub(crate) told_short: Option<u64>,
     /// It was verified as this volume's at least once.
     pub(crate) verified: bool,
     /// Commands that want something written into their buffer before the next send.
@@ -244,6 +271,9 @@ impl Path {
             suspected: None,
             portal_group: config.portal_group,
             target_port_group: None,
+            recognised: false,
+            blocks: None,
+            told_short: None,
             verified: false,
             fills: Vec::with_capacity(usize::from(depth)),
             tallies: Tallies::default(),
@@ -317,6 +347,22 @@ impl Path {
                     ..
                 }
         )
+    }
+
+    /// Whether its port is about to serve the LUN, as far as one knows. That is no failure.
+    pub(crate) fn is_changing(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Standby {
+                inactive: Inactive::Changing(_),
+                ..
+            }
+        )
+    }
+
+    /// The capacity that counts: what a path reports that carries IO.
+    pub(crate) fn usable_blocks(&self) -> Option<u64> {
+        self.blocks.filter(|_| self.is_usable())
     }
 
     /// Whether its last answer was that the LUN is not there, or is another one; nothing is to be hoped for from a path
@@ -438,12 +484,13 @@ impl Path {
             Phase::Verifying { examination, .. } => examination.deadline(),
             Phase::Up {
                 examination: out,
-                groups_at,
+                brief_at,
                 ..
-            } => earlier(examination(out), *groups_at),
+            } => earlier(examination(out), *brief_at),
             Phase::Standby {
                 examination: out,
                 poll_at,
+                ..
             } => earlier(examination(out), *poll_at),
             Phase::Parked { .. }
             | Phase::LoggingIn

@@ -10,9 +10,9 @@ use super::{CloseHow, IoError, Note, PathId, Volume};
 use crate::attention::Action;
 use crate::contract::Operation;
 use crate::operation::Step;
+use crate::path::After;
 use crate::path::check::Extent;
 use crate::path::errors::Ended;
-use crate::path::{After, Phase};
 use crate::policy::Direction;
 use crate::task::{Role, Task};
 
@@ -155,7 +155,7 @@ impl Volume {
             Verdict::NotSupported => self.not_supported(task),
             Verdict::OutOfRange => {
                 self.part_failed(task, IoError::Io);
-                self.request_examination(now, id, Extent::Full);
+                self.ask_for_capacity(now);
             }
             Verdict::LunGone => {
                 self.part_waits(task, None, Some(id));
@@ -224,19 +224,10 @@ impl Volume {
             Action::Nothing => {}
             Action::Verify => self.verify_again(now, id),
             Action::Examine => self.request_examination(now, id, Extent::Full),
-            Action::Groups => self.request_examination(now, id, Extent::Groups),
+            Action::Groups => self.request_examination(now, id, Extent::Brief),
+            Action::Capacity => self.ask_for_capacity(now),
             Action::TellThin => self.notes.push(Note::ThinThreshold),
             Action::TellReservation => self.notes.push(Note::ReservationLost),
-        }
-    }
-
-    /// The port does not serve the LUN now; the groups say when it does again.
-    fn port_inactive(&mut self, now: Instant, id: PathId) {
-        if let Phase::Up { .. } = self.path(id).phase {
-            self.stand_by(now, id);
-            if self.config.description.alua {
-                self.request_examination(now, id, Extent::Groups);
-            }
         }
     }
 }

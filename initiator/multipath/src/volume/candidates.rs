@@ -20,15 +20,17 @@ impl Candidates {
 }
 
 impl Volume {
-    /// Every path that carries IO now.
-    pub(super) fn candidates(&self, now: Instant) -> Candidates {
+    /// Every path that carries IO now and whose LUN reaches to `end`.
+    pub(super) fn candidates(&self, now: Instant, end: u64) -> Candidates {
         let mut candidates = Candidates {
             list: [Candidate::plain(PathId(0), AccessClass::Optimized, false, 0); PATHS_MAX],
             len: 0,
         };
         for id in self.path_ids() {
             let path = self.path(id);
-            if let Phase::Up { access, .. } = path.phase {
+            if let Phase::Up { access, .. } = path.phase
+                && self.reaches(id, end)
+            {
                 let standing = path.standing(now);
                 candidates.list[candidates.len] =
                     path.load

@@ -3,11 +3,12 @@
 use core::time::Duration;
 
 use iscsi_client::memory::{BufferId, Memory};
+use iscsi_client::scsi::{SET_GROUPS_LEN, set_groups_parameters};
 use iscsi_client::session::{Command, Transfer};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::TaskAttribute;
 
-use super::{PathId, PolicyKind, Request, Tag, Volume};
+use super::{IoError, Link, PathId, PolicyKind, Request, Tag, Volume};
 use crate::operation::{Fill, Plan, Span, Step};
 use crate::path::{Path, Phase};
 use crate::policy::{self, Ask, Choice, Class, Direction, PerDirection};
@@ -110,7 +111,14 @@ impl Volume {
                 pass.place += 1;
                 continue;
             }
-            if avoid.is_none() && *pass.blocked(direction) {
+            if self.is_beyond_the_end(step.end) {
+                // It leaves the list, or gives its place to the next.
+                self.fail_request(tag, IoError::Io);
+                continue;
+            }
+            // What not every path can take says nothing of the rest.
+            let usual = avoid.is_none() && step.end <= self.shortest;
+            if usual && *pass.blocked(direction) {
                 pass.full += 1;
                 pass.place += 1;
                 continue;
@@ -124,7 +132,7 @@ impl Volume {
                 };
                 return Some(Offer { piece, plan, path });
             }
-            if avoid.is_none() {
+            if usual {
                 *pass.blocked(direction) = true;
             }
             pass.full += 1;
@@ -153,7 +161,7 @@ impl Volume {
                 .map_or(Duration::ZERO, |since| now.since(since)),
             avoid,
         };
-        let candidates = self.candidates(now);
+        let candidates = self.candidates(now, step.end);
         policy::choose(
             self.config.policy,
             &mut self.policy,
@@ -248,9 +256,16 @@ impl Volume {
 
     /// Writes parameter lists and zeros where the commands that leave now expect them.
     pub(super) fn fill_buffers(&mut self, id: PathId, memory: &mut dyn Memory) {
+        let scratch = self.scratch(Link::Data(id));
         let Some(path) = self.paths.get_mut(usize::from(id.0)) else {
             return;
         };
+        if let Some(examination) = path.examination()
+            && let Some(group) = examination.check.activates()
+            && examination.out.is_some()
+        {
+            set_groups_parameters(memory.write(scratch, 0, SET_GROUPS_LEN), group);
+        }
         for task in path.fills.drain(..) {
             // Only for the command that asked for it: the slot may be another task's by now.
             if let Some(task) = self.tasks.at(task)

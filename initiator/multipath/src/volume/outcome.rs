@@ -193,7 +193,7 @@ impl Volume {
     }
 
     /// Nothing more of the request is sent; it is answered when nothing of it is out.
-    fn fail_request(&mut self, tag: Tag, error: IoError) {
+    pub(super) fn fail_request(&mut self, tag: Tag, error: IoError) {
         let slot = self.table.slot_mut(tag);
         if slot.state == State::Active {
             slot.state = State::Failing(error);

@@ -19,8 +19,8 @@ use crate::operation::LONG_COMMAND_TIMEOUT;
 use crate::path::check::Extent;
 use crate::path::contest::{self, Ending};
 use crate::path::{
-    After, CONNECT_TIMEOUT, Duty, FENCE_LOGIN_TIMEOUT, GROUPS_INTERVAL, HOPS_MAX, LOGIN_TIMEOUT,
-    Phase, STANDBY_INTERVAL,
+    After, BRIEF_INTERVAL, CONNECT_TIMEOUT, Duty, FENCE_LOGIN_TIMEOUT, HOPS_MAX, LOGIN_TIMEOUT,
+    Phase,
 };
 
 /// An idle path is pinged so often. A path that died meanwhile is found by that, or by the first command.
@@ -404,17 +404,11 @@ impl Volume {
                 let after = retry("a verification command was not answered");
                 self.close_path(now, id, CloseHow::Abort, after);
             }
-            Phase::Up { groups_at, .. } => {
-                *groups_at = now + GROUPS_INTERVAL;
-                if self.config.description.alua {
-                    self.request_examination(now, id, Extent::Groups);
-                }
+            Phase::Up { brief_at, .. } => {
+                *brief_at = now + BRIEF_INTERVAL;
+                self.request_examination(now, id, Extent::Brief);
             }
-            Phase::Standby { poll_at, .. } => {
-                *poll_at = now + STANDBY_INTERVAL;
-                // Full, for a target without readable groups says by TEST UNIT READY alone that it serves again.
-                self.request_examination(now, id, Extent::Full);
-            }
+            Phase::Standby { .. } => self.poll_inactive(now, id),
             _ => {}
         }
     }

@@ -29,6 +29,7 @@ impl Volume {
             no_path_retry: self.no_path.rule(),
             policy: self.config.policy,
             deferred_errors: self.deferred_errors,
+            shrunk_to: Some(self.shortest).filter(|&shortest| shortest < self.blocks()),
         }
     }
 

@@ -4,20 +4,19 @@
 use core::time::Duration;
 
 use iscsi_client::memory::Memory;
-use iscsi_client::scsi::PortGroups;
 use iscsi_client::session::Completion;
 use iscsi_client::time::Instant;
 
 use super::{CloseHow, Link, Note, PathId, Volume};
 use crate::identity::{Description, ProbeFailure, TaskSet};
 use crate::mutant::{Mutant, lives};
-use crate::path::check::{self, Check, Extent, Failed, access_of};
-use crate::path::{After, Examination, GROUPS_INTERVAL, Phase, STANDBY_INTERVAL, Sent};
+use crate::path::check::{self, Access, Check, Extent, Failed, Terms, access_of};
+use crate::path::{After, BRIEF_INTERVAL, Examination, Phase, Sent};
 use crate::policy::AccessClass;
 
 impl Volume {
     pub(super) fn begin_verification(&mut self, now: Instant, id: PathId, returning: bool) {
-        let check = self.full_check(id);
+        let check = self.check(id, Extent::Full);
         let examination = Box::new(Examination::new(check));
         let phase = Phase::Verifying {
             examination,
@@ -26,9 +25,20 @@ impl Volume {
         self.set_phase(now, id, phase);
     }
 
-    fn full_check(&self, id: PathId) -> Check {
-        let buffer = self.scratch(Link::Data(id));
-        Check::full(self.config.lun, buffer, self.config.scratch_len)
+    /// An examination on this path's session.
+    fn check(&self, id: PathId, extent: Extent) -> Check {
+        Check::new(self.check_terms(id), extent)
+    }
+
+    pub(super) fn check_terms(&self, id: PathId) -> Terms {
+        Terms {
+            lun: self.config.lun,
+            buffer: self.scratch(Link::Data(id)),
+            buffer_len: self.config.scratch_len,
+            tpgs: self.config.description.tpgs,
+            format: self.groups_format,
+            own_group: self.path(id).target_port_group,
+        }
     }
 
     /// What answers here may have become another LUN: no IO until it is verified again.
@@ -54,20 +64,13 @@ impl Volume {
 
     /// Looks again while IO goes on.
     pub(super) fn request_examination(&mut self, now: Instant, id: PathId, extent: Extent) {
-        let full = self.full_check(id);
-        let groups = Check::groups(self.config.lun, self.scratch(Link::Data(id)));
+        let check = self.check(id, extent);
         let path = self.path_mut(id);
         match &mut path.phase {
             Phase::Up { examination, .. } | Phase::Standby { examination, .. } => match examination
             {
                 Some(running) => running.again = running.again.max(Some(extent)),
-                None => {
-                    let check = match extent {
-                        Extent::Full => full,
-                        Extent::Groups => groups,
-                    };
-                    *examination = Some(Box::new(Examination::new(check)));
-                }
+                None => *examination = Some(Box::new(Examination::new(check))),
             },
             Phase::Verifying { examination, .. } => {
                 examination.again = examination.again.max(Some(extent));
@@ -144,13 +147,25 @@ impl Volume {
             return;
         }
         let full = findings.description.is_some();
+        self.groups_format = findings.format;
+        if let Some(glimpse) = &findings.glimpse {
+            let recognised = glimpse.wwid == self.config.description.identity.wwid;
+            let path = self.path_mut(id);
+            path.recognised = recognised;
+            path.target_port_group = Some(glimpse.target_port_group);
+        }
+        if let Some(blocks) = findings.blocks {
+            self.path_mut(id).blocks = Some(blocks);
+            self.weigh_sizes(now);
+        }
         let again = {
             let path = self.path_mut(id);
             path.examination()
                 .and_then(|examination| examination.again.take())
         };
-        if let Some(groups) = &findings.groups {
-            self.apply_groups(now, id, groups);
+        if let Some(groups) = findings.groups.clone() {
+            self.apply_groups(now, id, &groups);
+            self.groups = Some(groups);
         }
         if let Some(extent) = again {
             self.examine_again(now, id, extent);
@@ -161,48 +176,45 @@ impl Volume {
             (Some(groups), Some(group)) => access_of(groups, group),
             _ => None,
         };
-        match (&mut self.path_mut(id).phase, full) {
-            (Phase::Verifying { .. } | Phase::Standby { .. }, true) => match reported {
-                Some(None) => self.stand_by(now, id),
-                Some(Some(access)) => self.up(now, id, access),
-                None => self.up(now, id, AccessClass::Optimized),
-            },
-            (Phase::Verifying { .. }, false) => self.begin_verification(now, id, true),
-            (Phase::Standby { examination, .. }, false) => match reported {
-                // What the groups allow must be verified in full.
-                Some(Some(_)) => self.begin_verification(now, id, false),
-                _ => *examination = None,
-            },
+        let path = self.path_mut(id);
+        if let Phase::Up { examination, .. } | Phase::Standby { examination, .. } = &mut path.phase
+        {
+            *examination = None;
+        }
+        match (&mut path.phase, full, reported) {
+            (Phase::Verifying { .. } | Phase::Standby { .. }, true, None) => {
+                self.up(now, id, AccessClass::Optimized);
+            }
             (
-                Phase::Up {
-                    examination,
-                    access,
-                    ..
-                },
+                Phase::Verifying { .. } | Phase::Standby { .. },
+                true,
+                Some(Access::Serves(access)),
+            ) => self.up(now, id, access),
+            (Phase::Verifying { returning, .. }, false, None | Some(Access::Serves(_))) => {
+                let returning = *returning;
+                self.begin_verification(now, id, returning);
+            }
+            // What the groups allow must be verified in full.
+            (Phase::Standby { .. }, false, Some(Access::Serves(_))) => {
+                self.begin_verification(now, id, false);
+            }
+            (Phase::Up { access, .. }, _, Some(Access::Serves(now_is))) => *access = now_is,
+            (
+                Phase::Verifying { .. } | Phase::Standby { .. } | Phase::Up { .. },
                 _,
-            ) => match reported {
-                Some(None) => self.stand_by(now, id),
-                Some(Some(now_is)) => {
-                    *access = now_is;
-                    *examination = None;
-                }
-                None => *examination = None,
-            },
+                Some(inactive),
+            ) => self.stand_by(now, id, inactive),
             _ => {}
         }
     }
 
     /// Something changed during the examination: from the start, in the same phase.
     fn examine_again(&mut self, now: Instant, id: PathId, extent: Extent) {
-        let full = self.full_check(id);
-        let groups = Check::groups(self.config.lun, self.scratch(Link::Data(id)));
-        let path = self.path_mut(id);
-        let must_verify = matches!(path.phase, Phase::Verifying { .. });
-        if let Some(examination) = path.examination() {
-            *examination = Examination::new(match extent {
-                Extent::Groups if !must_verify => groups,
-                Extent::Groups | Extent::Full => full,
-            });
+        let must_verify = matches!(self.path(id).phase, Phase::Verifying { .. });
+        let extent = if must_verify { Extent::Full } else { extent };
+        let check = self.check(id, extent);
+        if let Some(examination) = self.path_mut(id).examination() {
+            *examination = Examination::new(check);
         }
         self.examine(now, id);
     }
@@ -212,17 +224,11 @@ impl Volume {
             examination: None,
             access,
             since: now,
-            groups_at: now + self.jitter.around(GROUPS_INTERVAL),
+            brief_at: now + self.jitter.around(BRIEF_INTERVAL),
         };
-        self.path_mut(id).verified = true;
-        self.set_phase(now, id, phase);
-    }
-
-    pub(super) fn stand_by(&mut self, now: Instant, id: PathId) {
-        let phase = Phase::Standby {
-            examination: None,
-            poll_at: now + STANDBY_INTERVAL,
-        };
+        let path = self.path_mut(id);
+        path.verified = true;
+        path.recognised = true;
         self.set_phase(now, id, phase);
     }
 
@@ -230,9 +236,10 @@ impl Volume {
     fn accept(&mut self, now: Instant, id: PathId, found: &Description) -> bool {
         let attached = &self.config.description.identity;
         let size = found.identity.blocks;
-        // A LUN may grow while it is attached; a path that joins must agree with what is known.
-        let known_size =
-            size == self.reported_blocks || (self.path(id).verified && size >= attached.blocks);
+        // A LUN may grow while it is attached, and not every port may know it yet; a path that joins must agree with
+        // something that is known.
+        let reported = self.paths.iter().any(|path| path.blocks == Some(size));
+        let known_size = reported || (self.path(id).verified && size >= attached.blocks);
         let difference = if known_size {
             attached.difference(&found.identity)
         } else {
@@ -244,13 +251,6 @@ impl Volume {
             let why = difference.to_string();
             self.close_path(now, id, CloseHow::Abort, After::Refuse { why });
             return false;
-        }
-        if size != self.reported_blocks {
-            self.reported_blocks = size;
-            self.notes.push(Note::CapacityChanged {
-                attached: self.config.description.identity.blocks,
-                reported: size,
-            });
         }
         if found.write_cache && !self.abilities.cache_announced() && !self.abilities.writes_forced()
         {
@@ -265,23 +265,6 @@ impl Volume {
         true
     }
 
-    /// One reply tells of all groups: the other paths' too.
-    fn apply_groups(&mut self, now: Instant, from: PathId, groups: &PortGroups) {
-        for id in self.path_ids().filter(|&id| id != from) {
-            let path = self.path_mut(id);
-            let own = path.target_port_group;
-            let Some(reported) = own.and_then(|group| access_of(groups, group)) else {
-                continue;
-            };
-            match (&mut path.phase, reported) {
-                (Phase::Up { access, .. }, Some(now_is)) => *access = now_is,
-                (Phase::Up { .. }, None) => self.stand_by(now, id),
-                (Phase::Standby { .. }, Some(_)) => self.request_examination(now, id, Extent::Full),
-                _ => {}
-            }
-        }
-    }
-
     fn examination_failed(&mut self, now: Instant, id: PathId, failed: Failed) {
         let retry = |why: String| After::Retry {
             why,
@@ -289,7 +272,12 @@ impl Volume {
         };
         let after = match failed {
             Failed::Probe(ProbeFailure::PortInactive) => {
-                self.stand_by(now, id);
+                if let Phase::Up { examination, .. } | Phase::Standby { examination, .. } =
+                    &mut self.path_mut(id).phase
+                {
+                    *examination = None;
+                }
+                self.stand_by(now, id, Access::Inactive);
                 return;
             }
             Failed::Probe(failure @ ProbeFailure::NoSuchLun) => After::Gone {

@@ -4,7 +4,7 @@ use iscsi_client::time::Instant;
 
 use super::operation::Operation;
 use super::sense::{Answer, Code};
-use super::{Effect, Job, LogicalUnit, Nexus, pages};
+use super::{AluaState, Effect, Group, Job, LogicalUnit, Nexus, pages};
 
 impl LogicalUnit {
     pub(super) fn execute(&mut self, at: Instant, job: &Job) -> Answer {
@@ -38,7 +38,11 @@ impl LogicalUnit {
                 Some(data) => cut(data, len),
                 None => self.check(Code::INVALID_FIELD),
             },
-            Operation::ReadCapacity16 { len } => cut(pages::capacity(&self.config), len),
+            Operation::ReadCapacity16 { len } => {
+                let stale = self.stale_capacities.get(&job.group);
+                let blocks = stale.copied().unwrap_or(self.config.blocks);
+                cut(pages::capacity(&self.config, blocks), len)
+            }
             Operation::GetLbaStatus { lba, len } => self.lba_status(lba, len),
             Operation::Read { lba, blocks } => {
                 if let Some(refusal) = self.out_of_bounds(lba, blocks) {
@@ -82,9 +86,35 @@ impl LogicalUnit {
                     .groups
                     .iter()
                     .map(|(group, (state, preferred))| (*group, *state, *preferred, group.0));
-                cut(pages::groups(groups, extended), len)
+                match (extended, self.config.transition_seconds) {
+                    (true, None) => self.check(Code::INVALID_FIELD),
+                    (true, seconds) => cut(pages::groups(groups, seconds), len),
+                    (false, _) => cut(pages::groups(groups, None), len),
+                }
             }
+            Operation::SetTargetPortGroups { len } => self.activate_groups(at, job, len),
         }
+    }
+
+    /// Makes the groups named active/optimized; the others stay as they are.
+    fn activate_groups(&mut self, at: Instant, job: &Job, len: u32) -> Answer {
+        if !self.config.alua_explicit {
+            return self.check(Code::INVALID_OPCODE);
+        }
+        let entries = job.data.get(4..).unwrap_or(&[]).chunks_exact(4);
+        for entry in entries {
+            if entry[0] & 0x0f != 0 {
+                return self.check(Code::INVALID_PARAMETER);
+            }
+            let group = Group(u16::from_be_bytes([entry[2], entry[3]]));
+            self.activations.push((at, group));
+            let preferred = self
+                .groups
+                .get(&group)
+                .is_some_and(|&(_, preferred)| preferred);
+            self.set_group(group, AluaState::Optimized, preferred);
+        }
+        Answer::good(u64::from(len))
     }
 
     fn write(

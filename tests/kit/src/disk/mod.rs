@@ -8,6 +8,7 @@ mod execute;
 mod inject;
 mod operation;
 mod pages;
+mod ports;
 mod sense;
 mod store;
 
@@ -95,6 +96,10 @@ pub struct LunConfig {
     pub rotational: bool,
     /// TPGS implicit, and REPORT TARGET PORT GROUPS.
     pub alua: bool,
+    /// TPGS explicit as well: SET TARGET PORT GROUPS.
+    pub alua_explicit: bool,
+    /// Implicit transition time in seconds, in the extended header; `None`: the header itself is refused.
+    pub transition_seconds: Option<u8>,
     /// Longest transfer in blocks; 0 if not stated. Enforced.
     pub max_transfer_blocks: u32,
     /// Longest UNMAP in blocks.
@@ -133,6 +138,8 @@ impl Default for LunConfig {
             write_same: true,
             rotational: false,
             alua: false,
+            alua_explicit: false,
+            transition_seconds: Some(5),
             max_transfer_blocks: 8192,
             max_unmap_blocks: 1 << 16,
             max_unmap_descriptors: 8,
@@ -250,6 +257,9 @@ pub struct LogicalUnit {
     nexuses: BTreeMap<Nexus, NexusState>,
     groups: BTreeMap<Group, (AluaState, bool)>,
     effects: Vec<Effect>,
+    /// What READ CAPACITY says through these groups, instead of the truth.
+    stale_capacities: BTreeMap<Group, u64>,
+    activations: Vec<(Instant, Group)>,
 }
 
 impl LogicalUnit {
@@ -267,6 +277,8 @@ impl LogicalUnit {
             nexuses: BTreeMap::new(),
             groups: BTreeMap::new(),
             effects: Vec::new(),
+            stale_capacities: BTreeMap::new(),
+            activations: Vec::new(),
         }
     }
 
@@ -410,28 +422,6 @@ impl LogicalUnit {
         if tell {
             self.attention(Code::INQUIRY_CHANGED, None);
         }
-    }
-
-    /// Sets the access state of a group; every nexus hears of it by unit attention.
-    pub fn set_group(&mut self, group: Group, state: AluaState, preferred: bool) {
-        let known = self.groups.insert(group, (state, preferred));
-        if known.is_some_and(|old| old != (state, preferred)) {
-            self.attention(Code::ALUA_CHANGED, None);
-        }
-    }
-
-    /// Every known group is active/optimized.
-    pub fn serve_everywhere(&mut self) {
-        let groups: Vec<Group> = self.groups.keys().copied().collect();
-        for group in groups {
-            self.set_group(group, AluaState::Optimized, false);
-        }
-    }
-
-    fn access(&self, group: Group) -> AluaState {
-        self.groups
-            .get(&group)
-            .map_or(AluaState::Optimized, |(state, _)| *state)
     }
 
     /// The target dies: commands in execution are lost.

@@ -58,6 +58,9 @@ pub(super) enum Operation {
         extended: bool,
         len: u32,
     },
+    SetTargetPortGroups {
+        len: u32,
+    },
 }
 
 impl Operation {
@@ -138,6 +141,7 @@ impl Operation {
                 extended: cdb[1] >> 5 == 1,
                 len: u32(6),
             },
+            0xa4 if cdb[1] & 0x1f == 0x0a => Operation::SetTargetPortGroups { len: u32(6) },
             _ => return Err(Code::INVALID_OPCODE),
         })
     }
@@ -150,6 +154,7 @@ impl Operation {
             Operation::CompareAndWrite { blocks, .. } => 2 * u64::from(blocks) * block_size,
             Operation::WriteSame { no_data: false, .. } => block_size,
             Operation::Unmap { len } => u64::from(len),
+            Operation::SetTargetPortGroups { len } => u64::from(len),
             _ => 0,
         }
     }
@@ -166,7 +171,11 @@ impl Operation {
 
     /// Whether it works in a target port group that gives no access to the medium.
     pub(super) fn works_without_access(self) -> bool {
-        self.passes_unit_attention() || matches!(self, Operation::ReportTargetPortGroups { .. })
+        self.passes_unit_attention()
+            || matches!(
+                self,
+                Operation::ReportTargetPortGroups { .. } | Operation::SetTargetPortGroups { .. }
+            )
     }
 
     /// Whether it changes the medium.

@@ -8,7 +8,10 @@ pub(super) fn inquiry(config: &LunConfig) -> Vec<u8> {
     data[2] = 0x06; // SPC-4
     data[3] = 0x02;
     data[4] = 31;
-    data[5] = if config.alua { 0x10 } else { 0 };
+    data[5] = match (config.alua, config.alua_explicit) {
+        (true, explicit) => 0x10 | if explicit { 0x20 } else { 0 },
+        (false, _) => 0,
+    };
     data[7] = 0x02; // CmdQue
     put_text(&mut data[8..16], &config.identity.vendor);
     put_text(&mut data[16..32], &config.identity.product);
@@ -85,9 +88,9 @@ fn designators(config: &LunConfig, Group(group): Group, port: u16) -> Vec<u8> {
 }
 
 /// READ CAPACITY(16) data.
-pub(super) fn capacity(config: &LunConfig) -> Vec<u8> {
+pub(super) fn capacity(config: &LunConfig, blocks: u64) -> Vec<u8> {
     let mut data = vec![0; 32];
-    data[0..8].copy_from_slice(&(config.blocks - 1).to_be_bytes());
+    data[0..8].copy_from_slice(&(blocks - 1).to_be_bytes());
     data[8..12].copy_from_slice(&config.block_size.to_be_bytes());
     data[12] = if config.protected { 0x01 } else { 0 };
     data[13] = config.physical_exponent;
@@ -126,15 +129,14 @@ pub(super) fn mode(config: &LunConfig, page: u8) -> Option<Vec<u8>> {
     Some(data)
 }
 
-/// REPORT TARGET PORT GROUPS data for groups with one port each.
+/// REPORT TARGET PORT GROUPS data for groups with one port each; with the extended header if a time is given.
 pub(super) fn groups(
     groups: impl Iterator<Item = (Group, AluaState, bool, u16)>,
-    extended: bool,
+    transition_seconds: Option<u8>,
 ) -> Vec<u8> {
-    let mut data = vec![0; if extended { 8 } else { 4 }];
-    if extended {
-        data[4] = 0x10;
-        data[5] = 5; // implicit transition time in seconds
+    let mut data = vec![0; 4];
+    if let Some(seconds) = transition_seconds {
+        data.extend([0x10, seconds, 0, 0]);
     }
     for (Group(group), state, preferred, port) in groups {
         data.push(if preferred { 0x80 } else { 0 } | state as u8);

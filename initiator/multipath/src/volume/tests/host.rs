@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use iscsi_client::login::Offer;
 use iscsi_client::memory::{BufferId, Memory};
+use iscsi_client::scsi::Tpgs;
 use iscsi_client::session::Want;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Tpgt;
@@ -88,7 +89,10 @@ pub(super) fn describe(unit: &LunConfig) -> Description {
             false => TaskSet::Shared,
         },
         target_port_group: Some(1),
-        alua: unit.alua,
+        tpgs: match unit.alua {
+            true => Tpgs::Implicit,
+            false => Tpgs::None,
+        },
     }
 }
 

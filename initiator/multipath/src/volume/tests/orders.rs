@@ -270,6 +270,16 @@ fn orders_end_with_the_volume() {
             assert_eq!(order(&mut host, A), Err(OrderRefused::Ending));
         }
         assert!(host.run(seconds(10), |host| host.volume.is_shut_down()));
+        assert!(
+            !host.noted(|note| matches!(
+                note,
+                Note::PathState {
+                    state: PathState::Refused { .. },
+                    ..
+                }
+            )),
+            "nobody refused anything"
+        );
     }
 }
 

@@ -168,31 +168,6 @@ fn a_lun_that_is_gone_fails_at_once_and_may_come_back() {
 }
 
 #[test]
-fn a_capacity_that_grew_is_noted_and_one_that_shrank_refused() {
-    let mut host = two_paths(NoPathRetry::Queue);
-    host.world.unit().resize(1 << 22, true);
-    host.must_write(0, 0, 8, 1);
-    host.pass(seconds(1));
-    let grown = Note::CapacityChanged {
-        attached: 1 << 21,
-        reported: 1 << 22,
-    };
-    let notes = host.notes.iter().filter(|note| **note == grown).count();
-    assert_eq!(notes, 1, "once per volume");
-    host.reset(0);
-    host.reset(1);
-    host.all_up();
-    host.world.unit().resize(1 << 20, false);
-    host.reset(0);
-    host.pass(seconds(1));
-    let PathState::Refused { why } = host.state(0) else {
-        panic!("{:?}", host.state(0));
-    };
-    assert!(why.contains("capacity"), "{why}");
-    assert!(host.is_up(1));
-}
-
-#[test]
 fn a_session_that_is_taken_away_again_and_again_is_tried_once_a_minute() {
     let mut host = two_paths(NoPathRetry::Queue);
     for _ in 0..5 {

@@ -1,6 +1,6 @@
 //! What a target may answer to a command, on one path and on two (SCHEDULING section 4).
 
-use kit::disk::{AluaState, Code, Fault, Group, Injection, LunConfig, Select};
+use kit::disk::{Code, Fault, Injection, LunConfig, Select};
 use kit::world::{Incident, LUN_0};
 
 use super::host::*;
@@ -75,6 +75,122 @@ fn each_answer_to_a_write_has_its_consequence() {
     }
 }
 
+/// Each row of SCHEDULING section 4, once on one path's session and so long that all paths meet it. None costs a path
+/// its connection, and only what the transport did is blamed on one.
+#[test]
+fn each_row_on_one_path_and_on_all() {
+    use IoError::{Io, Medium, NoSpace, NotSupported, ReadOnly, Reserved};
+    let check = |key, asc, ascq| Fault::Check(Code(key, asc, ascq));
+    // (fault, result if one path says it once, if all say it twice)
+    let table = [
+        (Fault::Status(0x08), Ok(()), Ok(())),
+        (Fault::Status(0x28), Ok(()), Ok(())),
+        (Fault::Status(0x18), Err(Reserved), Err(Reserved)),
+        (Fault::Status(0x40), Ok(()), Ok(())),
+        (check(0x2, 0x04, 0x01), Ok(()), Ok(())),
+        (check(0x2, 0x04, 0x14), Ok(()), Ok(())),
+        (check(0x2, 0x04, 0x0a), Ok(()), Ok(())),
+        (check(0x2, 0x04, 0x0b), Ok(()), Ok(())),
+        (check(0x2, 0x04, 0x0c), Ok(()), Ok(())),
+        (check(0x3, 0x0c, 0x00), Ok(()), Err(Medium)),
+        (check(0x4, 0x44, 0x00), Ok(()), Err(Io)),
+        (check(0x5, 0x20, 0x00), Err(NotSupported), Err(NotSupported)),
+        (check(0x5, 0x24, 0x00), Err(NotSupported), Err(NotSupported)),
+        (check(0x5, 0x26, 0x00), Err(NotSupported), Err(NotSupported)),
+        (check(0x6, 0x28, 0x00), Ok(()), Ok(())),
+        (check(0x6, 0x29, 0x00), Ok(()), Ok(())),
+        (check(0x6, 0x29, 0x02), Ok(()), Ok(())),
+        (check(0x6, 0x29, 0x03), Ok(()), Ok(())),
+        (check(0x6, 0x29, 0x07), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x01), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x03), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x04), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x05), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x06), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x07), Ok(()), Ok(())),
+        (check(0x6, 0x2a, 0x09), Ok(()), Ok(())),
+        (check(0x6, 0x2f, 0x00), Ok(()), Ok(())),
+        (check(0x6, 0x38, 0x07), Ok(()), Ok(())),
+        (check(0x6, 0x3f, 0x03), Ok(()), Ok(())),
+        (check(0x6, 0x3f, 0x05), Ok(()), Ok(())),
+        (check(0x6, 0x3f, 0x0e), Ok(()), Ok(())),
+        (check(0x7, 0x27, 0x00), Err(ReadOnly), Err(ReadOnly)),
+        (check(0x7, 0x27, 0x07), Err(NoSpace), Err(NoSpace)),
+        (check(0xb, 0x47, 0x01), Ok(()), Ok(())),
+        (check(0xb, 0x00, 0x00), Ok(()), Ok(())),
+        (Fault::Recovered(Code(0x1, 0x17, 0x00)), Ok(()), Ok(())),
+        (Fault::Deferred(Code(0x3, 0x0c, 0x00)), Ok(()), Ok(())),
+    ];
+    for (fault, once, everywhere) in table {
+        for (times, expected) in [(1, once), (2, everywhere)] {
+            let mut host = Host::new(36, target(&[1, 1]), LunConfig::default());
+            host.all_up();
+            inject(&mut host, Select::Writes, fault, times);
+            host.write(0, 0, 8, 0x11);
+            assert_eq!(host.wait(0), Some(expected), "{fault:?} x {times}");
+            host.world.happen(Incident::Disarm);
+            host.all_up();
+            host.must_write(1, 0, 8, 0x22);
+            assert_nothing_lost(&host, &format!("{fault:?} x {times}"));
+        }
+    }
+}
+
+/// No path was lost or is marginal, and nothing is unresolved.
+fn assert_nothing_lost(host: &Host, why: &str) {
+    let status = host.volume.status();
+    assert_eq!(status.unresolved, [], "{why}");
+    for path in status.paths {
+        assert_eq!((path.losses, path.state), (0, PathState::Up), "{why}");
+        let damping = &host.volume.path(path.id).damping;
+        assert!(!damping.is_marginal(host.now()), "{why}");
+    }
+    host.assert_good_manners();
+}
+
+#[test]
+fn a_lun_not_supported_leaves_one_path_and_is_final_on_all() {
+    let gone = Fault::Check(Code::LUN_NOT_SUPPORTED);
+    let mut host = Host::new(37, target(&[1, 1]), LunConfig::default());
+    host.all_up();
+    inject(&mut host, Select::Writes, gone, 1);
+    host.must_write(0, 0, 8, 0x11);
+    host.all_up();
+    inject(&mut host, Select::Any, gone, u32::MAX);
+    host.write(0, 0, 8, 0x22);
+    assert_eq!(host.wait(0), Some(Err(IoError::Io)));
+    host.world.happen(Incident::Disarm);
+    host.all_up();
+    host.must_write(0, 0, 8, 0x33);
+}
+
+#[test]
+fn another_hosts_lun_reset_drops_commands_and_blames_nobody() {
+    for told in [Code(0x6, 0x29, 0x02), Code::RESET, Code(0x6, 0x2f, 0x00)] {
+        for mut host in hosts() {
+            // What was under way ends in TASK ABORTED (TAS=1), what comes after in a unit attention on each nexus.
+            inject(
+                &mut host,
+                Select::Any,
+                Fault::Status(0x40),
+                u32::from(DEPTH) / 2,
+            );
+            for tag in 0..DEPTH {
+                host.write(tag, u64::from(tag) * 8, 8, tag as u8 + 1);
+            }
+            host.world.unit().attention(told, None);
+            assert!(host.run(seconds(10), |host| host.done.len() == usize::from(DEPTH)));
+            assert!(host.done.iter().all(|(_, result)| result.is_ok()));
+            for tag in 0..DEPTH {
+                let expected = vec![tag as u8 + 1; 4096];
+                assert_eq!(host.medium(u64::from(tag) * 8, 8), expected);
+            }
+            host.all_up();
+            assert_nothing_lost(&host, &format!("{told:?}"));
+        }
+    }
+}
+
 #[test]
 fn a_short_read_is_a_failure_and_is_repeated() {
     for mut host in hosts() {
@@ -143,7 +259,10 @@ fn a_write_cache_switched_on_behind_our_back_forces_every_write() {
 
 #[test]
 fn a_command_that_hangs_is_aborted_and_repeated() {
-    let mut host = Host::new(32, target(&[1, 1]), LunConfig::default());
+    // Without spare buffers: a second copy would answer it before.
+    let mut host = Host::with(32, target(&[1, 1]), LunConfig::default(), |config| {
+        config.spares.count = PATHS_MAX as u16;
+    });
     host.all_up();
     inject(&mut host, Select::Reads, Fault::Park, 1);
     host.submit(request(0, Operation::Read, 0, 8));
@@ -152,68 +271,6 @@ fn a_command_that_hangs_is_aborted_and_repeated() {
     assert_eq!(host.wait(0), Some(Ok(())));
     assert!(host.noted(|note| matches!(note, Note::CommandTimeout { .. })));
     assert_eq!(host.world.target.counters().managements, 1);
-    host.assert_good_manners();
-}
-
-#[test]
-fn alua_states_decide_who_carries_io() {
-    let unit = LunConfig {
-        alua: true,
-        ..LunConfig::default()
-    };
-    let mut host = Host::new(33, target(&[1, 2]), unit);
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Optimized, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::NonOptimized, false);
-    host.all_up();
-    let completed = |host: &Host| {
-        let paths = host.volume.status().paths;
-        [paths[0].completed, paths[1].completed]
-    };
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 1);
-    }
-    assert_eq!(completed(&host), [4, 0]);
-    // The target turns round.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Standby, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::Optimized, false);
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 2);
-    }
-    host.pass(seconds(2));
-    assert_eq!(host.state(0), PathState::Standby);
-    assert_eq!(completed(&host), [4, 4]);
-    assert_eq!(host.volume.status().paths[0].losses, 0);
-    // And back.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Optimized, true);
-    host.all_up();
-    for tag in 0..4 {
-        host.must_write(tag, 0, 8, 3);
-    }
-    assert_eq!(completed(&host), [8, 4]);
-    // Both in transition: held, not failed.
-    host.world
-        .unit()
-        .set_group(Group(1), AluaState::Transitioning, false);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::Transitioning, false);
-    host.write(0, 0, 8, 4);
-    host.pass(seconds(5));
-    assert_eq!(host.result(0), None);
-    host.world
-        .unit()
-        .set_group(Group(2), AluaState::NonOptimized, false);
-    assert_eq!(host.wait(0), Some(Ok(())));
     host.assert_good_manners();
 }
 
