@@ -5,8 +5,9 @@
 //! | there is | rule |
 //! |---|---|
 //! | zeros, all of the area | yes |
-//! | a lockspace or resource as it was formatted, deleted ones too | yes: no host ever took part, so none counts on it |
-//! | the first half of a lockspace's formatting | yes: such a one is cut short, and as unused |
+//! | a lockspace as it was formatted, also the first half of a formatting | yes: no host is in it, and one that is just joining reads its slot again after 2 x io_timeout and begins anew |
+//! | a deleted resource, otherwise as formatted | yes: its magic keeps every host away |
+//! | a free resource | no: a host may be in the middle of a ballot, whose marks would be wiped out between its reads |
 //! | an area that any host ever used, held or free | no: one look cannot tell the living from the dead, and a host or a resource elsewhere may remember its generations |
 //! | anything else, damage, other layouts and versions among it | no |
 //!
@@ -20,8 +21,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use lockmgr::disk::{DirectDisk, Disk};
 use lockmgr::ondisk::init::{self, CannotInit, Write};
 use lockmgr::ondisk::{
-    AlignSize, DELTA_MAGIC, DeltaSlot, Found, Geometry, LEADER_LEN, Name, NoSuchGeometry,
-    PAXOS_MAGIC, PaxosLeader, Request, SectorSize,
+    AlignSize, DELTA_MAGIC, DeltaSlot, Found, Geometry, Name, NoSuchGeometry, PaxosLeader,
+    RawLeader, Request, SectorSize,
 };
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -92,7 +93,7 @@ pub fn init(
         disk.write(at.offset, &write.bytes).map_err(|error| {
             let mut failure = at.io_failed("write", error);
             failure.next =
-                "what is there now is no area yet; see dmesg, then run it again".to_owned();
+                "half an area may be there now: see dmesg, then run it again, which says how to clear it".to_owned();
             failure
         })?;
     }
@@ -324,8 +325,9 @@ fn may_be_lost(area: &mut [u8], base: u64, found: Found, geometry: Geometry) -> 
         Found::Lockspace(_) => {
             used_lockspace(area, base, geometry).map(|why| format!("{found}, {why}"))
         }
-        Found::Resource(_) | Found::Cleared(_) => {
-            used_resource(area, base, found, geometry).map(|why| format!("{found}, {why}"))
+        Found::Resource(_) => Some(format!("{found}, {}", used_resource(area, base))),
+        Found::Cleared(raw) => {
+            unsettled(area, &raw, base, geometry).map(|why| format!("{found}, {why}"))
         }
         Found::Foreign { .. } | Found::Index(_) => Some(format!("there is {found}")),
     };
@@ -382,38 +384,36 @@ fn used_lockspace(area: &[u8], base: u64, geometry: Geometry) -> Option<String> 
     first_used(area, end).map(|at| format!("and byte {at} behind its slots is not zero"))
 }
 
-fn used_resource(area: &mut [u8], base: u64, found: Found, geometry: Geometry) -> Option<String> {
-    if found.geometry() != Some(geometry) {
-        return Some(OTHERWISE.to_owned());
-    }
-    let sector = geometry.sector_bytes();
-    // What was deleted is judged as what it was.
-    if let Found::Cleared(mut raw) = found {
-        if raw.checksum != raw.computed_checksum() {
-            return Some("damaged: its leader's checksum is wrong".to_owned());
-        }
-        raw.magic = PAXOS_MAGIC;
-        area[..LEADER_LEN].copy_from_slice(&raw.summed().emit());
-    }
+/// How a resource is in use, or may be.
+fn used_resource(area: &[u8], base: u64) -> String {
     let leader = match PaxosLeader::parse(area) {
         Ok(leader) => leader,
-        Err(bad) => return Some(format!("damaged: {}", bad.at(base))),
+        Err(bad) => return format!("damaged: {}", bad.at(base)),
     };
     let (owner, generation) = (leader.owner_id, leader.owner_generation);
-    if !leader.is_free() {
-        return Some(format!("held by host {owner}, generation {generation}"));
+    match (leader.is_free(), leader.lver) {
+        (false, _) => format!("held by host {owner}, generation {generation}"),
+        (true, 0) => "never held, but a host may be taking it at this moment".to_owned(),
+        (true, _) => format!("which hosts have used, host {owner} last"),
     }
-    if leader.lver > 0 || owner > 0 {
-        return Some(format!("which hosts have used, host {owner} last"));
+}
+
+/// What in the area of a deleted resource is not as deleting leaves it.
+fn unsettled(area: &[u8], raw: &RawLeader, base: u64, geometry: Geometry) -> Option<String> {
+    if raw.geometry() != Some(geometry) {
+        return Some(OTHERWISE.to_owned());
     }
-    if leader.joinable().is_err() {
-        return Some("which may be changed by COMPARE AND WRITE only".to_owned());
+    if raw.checksum != raw.computed_checksum() {
+        return Some("damaged: the checksum of its leader is wrong".to_owned());
     }
+    let sector = geometry.sector_bytes();
     match Request::parse(&area[sector..2 * sector]) {
         Ok(Request::NONE) => {}
         Ok(_) => return Some("which a host asks for".to_owned()),
         Err(bad) => return Some(format!("damaged: {}", bad.at(base + sector as u64))),
     }
-    first_used(area, 2 * sector)
-        .map(|at| format!("in which hosts take part: byte {at} is not zero"))
+    let at = first_used(area, 2 * sector)?;
+    Some(format!(
+        "in which hosts took part since: byte {at} of the area is not zero"
+    ))
 }

@@ -223,8 +223,9 @@ impl Collector {
         }
         let owner =
             owner(dump).map(|(host, generation)| self.holder(&leader.space_name, host, generation));
+        // The mode block of a damaged sector is as doubtful as the rest of it, though no checksum says so.
         let shared = dump.hosts.iter().filter_map(|host| {
-            let generation = host.mode.shared()?;
+            let generation = host.sector.ok()?.mode.shared()?;
             Some(self.holder(&leader.space_name, host.host.number(), generation))
         });
         let mut holders: Vec<Holder> = shared.collect();
@@ -302,7 +303,7 @@ fn host(slot: &SlotDump) -> HostStatus {
 /// own sector says so.
 fn owner(dump: &ResourceDump) -> Option<(u64, u64)> {
     let leader = &dump.leader;
-    if leader.timestamp == 0 {
+    if leader.timestamp == 0 || dump.damage.is_some() {
         return None;
     }
     let its = dump

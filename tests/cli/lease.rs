@@ -263,6 +263,11 @@ fn what_may_be_in_use_is_refused_untouched() {
         // Free, but resources remember its generations.
         ("s512-23-hosts-left", 0, &["was, up to generation"]),
         (
+            "s512-02-resources-free",
+            MIB,
+            &["resource \"RA\"", "never held, but a host may be taking it"],
+        ),
+        (
             "s512-05-RA-ex-host1",
             MIB,
             &[
@@ -285,7 +290,7 @@ fn what_may_be_in_use_is_refused_untouched() {
         ("sid512-08-no-timeout-and-caw", 0, &["is not free"]),
         // Other layouts, and zeros that belong to one.
         ("s4k8m-01-init", 0, &["laid out otherwise"]),
-        ("s4k8m-01-init", 8 * MIB, &["laid out otherwise"]),
+        ("s4k8m-01-init", 8 * MIB, &["resource \"RA\"", "never held"]),
         (
             "s4k8m-01-init",
             10 * MIB,
@@ -317,11 +322,10 @@ fn data_of_others_is_refused_untouched() {
         // The last byte of zeros; of a fresh lockspace; of a fresh resource.
         (3 * MIB - 1, 2 * MIB, "byte 1048575 of the area is not"),
         (MIB - 1, 0, "byte 1048575 behind its slots"),
-        (2 * MIB - 1, MIB, "byte 1048575 is not zero"),
-        // Damage: of the last slot, of the leader, of the request record.
+        (2 * MIB - 1, MIB, "never held"),
+        // Damage: of the last slot, of the leader.
         (1999 * 512 + 60, 0, "at byte 1023656: "),
         (MIB + 60, MIB, "checksum at byte 1048744: "),
-        (MIB + 512, MIB, "magic at byte 1049088: "),
         // A host that calls others from a slot that says nothing.
         (5 * 512 + 300, 0, "host 6"),
     ] {
@@ -333,6 +337,18 @@ fn data_of_others_is_refused_untouched() {
         ] {
             device.refuses(&before, &said, 4, &[word]);
         }
+    }
+    // A deleted resource in which something happened afterwards.
+    for (at, words) in [
+        (3 * MIB + 60, &["checksum of its leader"][..]),
+        (3 * MIB + 512, &["magic at byte 3146240: "]),
+        (3 * MIB + 520, &["a host asks for"]),
+        (4 * MIB - 1, &["byte 1048575 of the area is not zero"]),
+    ] {
+        let mut bytes = fixture("s512-19-RC-cleared");
+        bytes[at] ^= 1;
+        let device = Device::new(&bytes);
+        device.refuses(&bytes, &device.resource("RC", 3 * MIB, &[]), 4, words);
     }
     // A label of LVM in the second sector: zeros further on are not free.
     let mut bytes = vec![0; 3 * MIB];
@@ -349,7 +365,7 @@ fn data_of_others_is_refused_untouched() {
 }
 
 #[test]
-fn what_no_host_ever_used_may_be_made_anew() {
+fn what_no_host_can_be_in_may_be_made_anew() {
     let geometry = Geometry::B512_M1;
     let [whole, first] = init::lockspace(geometry, &name("NEW"), 10).expect("sane");
     let mut lockspace = whole.bytes.clone();
@@ -359,7 +375,6 @@ fn what_no_host_ever_used_may_be_made_anew() {
         .bytes;
     for (image, offset, what) in [
         ("s512-02-resources-free", 0, "lockspace \"LS\""),
-        ("s512-02-resources-free", MIB, "resource \"RA\""),
         ("s512-19-RC-cleared", 3 * MIB, "deleted resource \"RC\""),
     ] {
         for make in [Device::lockspace, Device::resource] {

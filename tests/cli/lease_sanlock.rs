@@ -88,7 +88,7 @@ fn it_reads_what_we_make() {
 }
 
 #[test]
-fn we_read_what_it_makes_and_may_replace_it_while_unused() {
+fn we_read_what_it_makes_and_replace_a_lockspace_that_nobody_joined() {
     for (area, ours, theirs) in LAYOUTS {
         let device = Device::zeros(2 * area / MIB);
         let path = device.file().display().to_string();
@@ -99,7 +99,8 @@ fn we_read_what_it_makes_and_may_replace_it_while_unused() {
         }
         same_dump(&device);
         assert_eq!(device.lockspace("LS", 0, ours).code, 0);
-        assert_eq!(device.resource("RB", area, ours).code, 0);
+        same_dump(&device);
+        assert_eq!(device.resource("RB", area, ours).code, 4);
         same_dump(&device);
     }
 }

@@ -11,8 +11,8 @@ use crate::lease::place::Place;
 
 /// Make a lockspace or a resource, where nothing can be lost
 ///
-/// Made in the versions that every sanlock reads. Only zeros, and areas that no host ever used, are written over; all
-/// else is refused (exit code 4), and a refusal changes nothing on disk.
+/// Made in the versions that every sanlock reads. Only zeros, a lockspace that no host ever joined and deleted
+/// resources are written over; all else is refused (exit code 4), and a refusal changes nothing on disk.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
