@@ -12,7 +12,7 @@ pub enum Kind {
     Failed,
     /// The command line, the configuration or a secrets file is wrong. Nothing was tried.
     Usage,
-    /// No such volume, target or LUN.
+    /// No such volume, target, LUN, device or lease area.
     NotFound,
     /// It exists and may not be done now: in use, already attached by somebody else.
     Refused,

@@ -3,7 +3,7 @@
 //! ```text
 //!   cli ──JSON lines over /run/sanblk/control.sock──> daemon ──mail──> queue (one thread per ublk queue)
 //!    │                                                  │
-//!    └── discover (needs no daemon)                     ├── discover, probe: short-lived sessions on tokio
+//!    └── discover, lease (need no daemon)               ├── discover, probe: short-lived sessions on tokio
 //!                                                       └── device: the ublk device around the queue
 //! ```
 //!
@@ -21,6 +21,7 @@ pub mod discover;
 pub mod failure;
 pub mod host;
 pub mod layout;
+pub mod lease;
 pub mod logging;
 pub mod names;
 pub mod portal;

@@ -92,6 +92,19 @@ fn a_file_that_ends_within_a_sector_ends_before_it() {
 }
 
 #[test]
+fn who_only_reads_cannot_write() {
+    let scratch = Scratch::new("read-only", MIB);
+    let mut disk = DirectDisk::open_read_only(&scratch.0, 512).unwrap();
+    let mut sector = [0; 512];
+    disk.read(512, &mut sector).unwrap();
+    assert_eq!(sector, [0x5a; 512]);
+    let refused = Err(DiskError::Failed { errno: 9 });
+    assert_eq!(disk.write(512, &[0; 512]), refused);
+    disk.read(512, &mut sector).unwrap();
+    assert_eq!(sector, [0x5a; 512]);
+}
+
+#[test]
 fn what_is_no_disk_is_not_opened() {
     let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-such-file");
     let error = DirectDisk::open(&nowhere, 512).unwrap_err();

@@ -6,8 +6,8 @@ Exit codes:
    0  done
    1  failed
    2  wrong command line, configuration or CHAP file; nothing was tried
-   3  no such volume, target or LUN
-   4  refused: in use, or already on this host by other means
+   3  no such volume, target, LUN, device or lease area
+   4  refused: in use, already on this host by other means, or not free for leases
    5  the daemon does not answer, or is of another version
    6  several targets or LUNs fit: add --target, --lun
    7  no portal answers

@@ -7,6 +7,7 @@ mod detach;
 mod discover;
 mod events;
 pub mod exit;
+mod lease;
 mod path;
 mod set;
 mod status;
@@ -42,6 +43,7 @@ enum Verb {
     Path(path::Arguments),
     Status(status::Arguments),
     Events(events::Arguments),
+    Lease(lease::Arguments),
     Daemon(daemon::Arguments),
 }
 
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Path(arguments) => on_tokio(path::run(&layout, arguments)),
         Verb::Events(arguments) => on_tokio(events::run(&layout, arguments)),
         Verb::Status(arguments) => on_tokio(status::run(&layout, arguments)),
+        Verb::Lease(arguments) => lease::run(arguments),
         Verb::Daemon(arguments) => daemon::run(layout, arguments),
     };
     match result {

@@ -4,6 +4,8 @@
 mod attach;
 mod daemon;
 mod discover;
+mod lease;
+mod lease_sanlock;
 mod target;
 mod words;
 

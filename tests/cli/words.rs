@@ -20,6 +20,7 @@ fn version_and_help() {
         "path",
         "status",
         "events",
+        "lease",
         "Exit codes:",
     ] {
         assert!(said.out.contains(word), "{}", said.out);
@@ -84,6 +85,13 @@ fn wrong_words_are_usage_errors() {
         &["path", "remove", "ublkb0", "10.0.0.1", "10.0.0.2"],
         &["path", "reinstate", "ublkb0", "10.0.0.1"],
         &["events", "ublkb0", "ublkb1"],
+        &["lease"],
+        &["lease", "init"],
+        &["lease", "init", "lockspace", "/nonexistent"],
+        &["lease", "init", "resource", "--name", "R", "/nonexistent"],
+        &["lease", "init", "index", "--name", "R", "/nonexistent"],
+        &["lease", "dump"],
+        &["lease", "status", "--all"],
     ] {
         let said = host.run(words);
         assert_eq!(said.code, 2, "{words:?}: {said:?}");

@@ -32,12 +32,18 @@ impl DirectDisk {
     /// Opens a device or regular file for reading and writing with O_DIRECT and O_SYNC, following links. Never creates.
     /// `largest` is the length, in bytes, of the largest single read or write to come: an area, for who keeps leases.
     pub fn open(path: &Path, largest: usize) -> io::Result<DirectDisk> {
+        DirectDisk::open_as(path, largest, OpenOptions::new().read(true).write(true))
+    }
+
+    /// The same for reading alone: needs no right to write, and nobody is told of a device that may have changed.
+    /// Writes fail with EBADF (9).
+    pub fn open_read_only(path: &Path, largest: usize) -> io::Result<DirectDisk> {
+        DirectDisk::open_as(path, largest, OpenOptions::new().read(true))
+    }
+
+    fn open_as(path: &Path, largest: usize, how: &mut OpenOptions) -> io::Result<DirectDisk> {
         let flags = OFlags::DIRECT | OFlags::SYNC;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(flags.bits() as i32)
-            .open(path)?;
+        let file = how.custom_flags(flags.bits() as i32).open(path)?;
         let kind = file.metadata()?.file_type();
         let sector = match (kind.is_block_device(), kind.is_file()) {
             (true, _) => {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::{
     BadRecord, DeltaLease, DeltaSlot, Found, Geometry, HostId, HostSector, HostSet, MODE_SHARED,
-    ModeBlock, PaxosLeader, Problem, RawLeader, Request, RindexEntry, RindexHeader,
+    ModeBlock, Name, PaxosLeader, Problem, RawLeader, Request, RindexEntry, RindexHeader,
 };
 
 /// An area, decoded.
@@ -38,6 +38,8 @@ pub struct LockspaceDump {
     pub offset: u64,
     /// How it is laid out.
     pub geometry: Geometry,
+    /// Its name, as slot 1 says it.
+    pub space_name: Name,
     /// In order.
     pub slots: Vec<SlotDump>,
 }
@@ -114,7 +116,10 @@ impl Dump {
             None | Some(Found::Nothing) => Dump::Nothing,
             Some(Found::Foreign { magic }) => Dump::Foreign { magic },
             Some(Found::Lockspace(raw)) => match raw.geometry() {
-                Some(geometry) => Dump::Lockspace(LockspaceDump::of(area, offset, geometry)),
+                Some(geometry) => {
+                    let name = raw.space_name;
+                    Dump::Lockspace(LockspaceDump::of(area, offset, geometry, name))
+                }
                 None => layout_unknown(DeltaLease::parse(area).err()),
             },
             Some(Found::Resource(raw) | Found::Cleared(raw)) => match raw.geometry() {
@@ -142,7 +147,7 @@ fn sector(area: &[u8], at: u64, geometry: Geometry) -> &[u8] {
 }
 
 impl LockspaceDump {
-    fn of(area: &[u8], offset: u64, geometry: Geometry) -> LockspaceDump {
+    fn of(area: &[u8], offset: u64, geometry: Geometry, space_name: Name) -> LockspaceDump {
         let slots = geometry.hosts().filter_map(|host| {
             let at = geometry.delta_slot(host);
             let bytes = sector(area, at, geometry);
@@ -167,6 +172,7 @@ impl LockspaceDump {
         LockspaceDump {
             offset,
             geometry,
+            space_name,
             slots: slots.collect(),
         }
     }

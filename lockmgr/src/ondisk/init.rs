@@ -36,6 +36,13 @@ pub enum CannotInit {
         /// The most there can be.
         most: u32,
     },
+    /// A resource of this geometry is for 1 to this many hosts.
+    Hosts {
+        /// How many were wanted.
+        wanted: u64,
+        /// The most there can be.
+        most: u64,
+    },
     /// The resources would lie beyond any device.
     Offset(u64),
 }
@@ -54,6 +61,9 @@ impl fmt::Display for CannotInit {
             }
             CannotInit::Entries { wanted, most } => {
                 write!(f, "an index has 1 to {most} entries here, not {wanted}")
+            }
+            CannotInit::Hosts { wanted, most } => {
+                write!(f, "a resource is for 1 to {most} hosts here, not {wanted}")
             }
             CannotInit::Offset(offset) => write!(f, "no index fits at byte {offset}"),
         }
@@ -170,12 +180,30 @@ fn resource_area(leader: &PaxosLeader) -> Vec<u8> {
     area
 }
 
-/// A resource without owner, request, ballots and LVB, in one write.
+/// A resource without owner, request, ballots and LVB, for every host of the geometry, in one write.
 pub fn resource(geometry: Geometry, space: &Name, resource: &Name) -> Result<Write, CannotInit> {
+    resource_for(geometry, space, resource, geometry.max_hosts())
+}
+
+/// The same for hosts 1 to `hosts` alone, which makes the reads of a ballot shorter. The stride of ballot numbers
+/// stays that of the geometry.
+pub fn resource_for(
+    geometry: Geometry,
+    space: &Name,
+    resource: &Name,
+    hosts: u64,
+) -> Result<Write, CannotInit> {
     check(geometry, &[space, resource])?;
+    let most = geometry.max_hosts();
+    if !(1..=most).contains(&hosts) {
+        let wanted = hosts;
+        return Err(CannotInit::Hosts { wanted, most });
+    }
+    let mut leader = unowned(geometry, space, resource);
+    leader.num_hosts = hosts;
     Ok(Write {
         offset: 0,
-        bytes: resource_area(&unowned(geometry, space, resource)),
+        bytes: resource_area(&leader),
     })
 }
 

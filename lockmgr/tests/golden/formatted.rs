@@ -2,7 +2,8 @@
 
 use lockmgr::ondisk::init::{self, CannotInit, Write};
 use lockmgr::ondisk::{
-    AlignSize, DeltaLease, Found, Geometry, Name, Problem, RINDEX_DEFAULT_ENTRIES, SectorSize,
+    AlignSize, DeltaLease, Found, Geometry, Name, PaxosLeader, Problem, RINDEX_DEFAULT_ENTRIES,
+    SectorSize,
 };
 
 use crate::fixtures::Fixture;
@@ -135,4 +136,20 @@ fn senseless_orders_are_refused() {
         init::rindex(g, &ls, offset, 1),
         Err(CannotInit::Offset(offset))
     );
+}
+
+#[test]
+fn a_resource_for_few_hosts_differs_in_nothing_else() {
+    let (g, ls, ra) = (Geometry::B512_M1, name("LS"), name("RA"));
+    let few = init::resource_for(g, &ls, &ra, 3).unwrap();
+    let mut leader = PaxosLeader::parse(&few.bytes).unwrap();
+    assert_eq!((leader.num_hosts, leader.max_hosts), (3, 2000));
+    leader.num_hosts = 2000;
+    let mut bytes = few.bytes;
+    leader.emit(&mut bytes[..512]);
+    same(&bytes, &init::resource(g, &ls, &ra).unwrap().bytes);
+    for wanted in [0, 2001, u64::MAX] {
+        let refused = Err(CannotInit::Hosts { wanted, most: 2000 });
+        assert_eq!(init::resource_for(g, &ls, &ra, wanted), refused);
+    }
 }
