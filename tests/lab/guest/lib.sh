@@ -472,9 +472,19 @@ verify_start() {
     VERIFY=$!
 }
 
-# verify_done: the background IO ended without an error or a wrong byte; prints the slowest answer.
-verify_done() {
-    wait "$VERIFY" || { tail -20 /tmp/verify.out; grep -v '^[ {}]' /tmp/verify.json | head; context; fail "verified IO failed"; }
+# verify_done: the background IO ends without an error or a wrong byte; prints the slowest answer.
+verify_done() { verify_ended 0; }
+
+# verify_stop: the same, before its time. 128 is fio's word for "interrupted, and no error until then".
+verify_stop() {
+    kill -INT "$VERIFY"
+    verify_ended 128
+}
+
+verify_ended() { # STATUS
+    _status=0
+    wait "$VERIFY" || _status=$?
+    [ "$_status" = "$1" ] || { tail -20 /tmp/verify.out; grep -v '^[ {}]' /tmp/verify.json | head; context; fail "verified IO failed"; }
     sed -n '/^{/,$p' /tmp/verify.json >/tmp/verify.clean
     jq -r '.jobs[0] | select(.error == 0 and .read.total_ios > 0) | "   verified: \(.write.total_ios) writes, \(.read.total_ios) " +
         "read back, slowest \([.read.clat_ns.max, .write.clat_ns.max] | max / 1e6 | floor) ms"' /tmp/verify.clean | grep . ||
