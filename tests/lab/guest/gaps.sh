@@ -5,8 +5,8 @@
 #   STACK    a word for the row: sanblk, kernel, kernel-tuned, ...
 #   JOB      reads | writes: random 4 KiB, $GAP_IOPS (250) of them a second, as many as $GAP_DEPTH (64) under way: a job
 #            that goes on issuing while some of its IO is stuck. A saturating job would measure its own queue.
-#   FAULT    in, out, both (packets from, to, from and to the array vanish on VLAN 5), down (no carrier),
-#            rst, fin (VLAN 5's connections end, new ones succeed), none
+#   FAULT    in, out, both (packets from, to, from and to the array vanish), down (no carrier), rst, fin (connections
+#            end, new ones succeed), none: on the VLAN that carries the IO, or most of it
 #   SECONDS  IO goes on for so long after the fault (default 8; longer than the longest stall expected)
 #
 # Prints one line, all times in milliseconds, fio's log of completions their source:
@@ -38,6 +38,7 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     # The calm is counted from the first completion, however long fio takes to start.
     io_runs 20
     sleep $GAP_CALM
+    GAP_VLAN=$(gap_busy_vlan)
     gap_fault "$4"
     wait $_fio || { cat /tmp/gap.out; fail "fio saw an error: $3, $4, $1"; }
     gap_heal "$4"
@@ -59,14 +60,28 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
         sed 's/^/@row /'
 }
 
+# gap_busy_vlan: 5, unless the other path carries more: a policy may leave one idle, and losing that costs nothing.
+# The kernel's stack uses both alike.
+gap_busy_vlan() {
+    case $DEV in
+    /dev/ublkb*)
+        _five=$(path_field 5 .completed) _six=$(path_field 6 .completed)
+        sleep 0.5
+        _five=$(($(path_field 5 .completed) - _five)) _six=$(($(path_field 6 .completed) - _six))
+        [ $_five -ge $_six ] && echo 5 || echo 6
+        ;;
+    *) echo 5 ;;
+    esac
+}
+
 # gap_fault FAULT: makes it; the moment, as fio's log counts, in $GAP_FAULT_MS.
 gap_fault() {
     GAP_FAULT_MS=$(date +%s%3N)
     case $1 in
-    in | out | both) link_drop 5 "$1" ;;
-    down) link_cut 5 ;;
-    rst) rst_once 5 ;;
-    fin) fin_once 5 ;;
+    in | out | both) link_drop "$GAP_VLAN" "$1" ;;
+    down) link_cut "$GAP_VLAN" ;;
+    rst) rst_once "$GAP_VLAN" ;;
+    fin) fin_once "$GAP_VLAN" ;;
     none) ;;
     *) fail "no such fault: $1" ;;
     esac
@@ -74,9 +89,9 @@ gap_fault() {
 
 gap_heal() {
     case $1 in
-    in | out | both) link_pass 5 ;;
-    down) link_give 5 ;;
-    fin) link_pass 5 >/dev/null ;;
+    in | out | both) link_pass "$GAP_VLAN" ;;
+    down) link_give "$GAP_VLAN" ;;
+    fin) link_pass "$GAP_VLAN" >/dev/null ;;
     esac
 }
 
