@@ -71,7 +71,7 @@ pub struct Task {
     pub stage: Stage,
     /// Without an answer until then, the stage changes.
     pub deadline: Instant,
-    /// A read that is not answered until then gets a second copy, if there is a path and a spare for it.
+    /// Not answered until then, it is late: others are steered elsewhere, and a read gets a second copy.
     pub late_at: Option<Instant>,
 }
 

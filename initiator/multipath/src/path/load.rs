@@ -76,7 +76,7 @@ impl Load {
         self.meter.dropped(sent);
     }
 
-    /// The command is overdue, and sent elsewhere as well: what comes next should not wait for its end to know.
+    /// The command is overdue: what comes next should not wait for its end to know.
     pub fn late(&mut self, now: Instant, sent: &Sent) {
         let excess = stall::excess(now.since(sent.at), sent.predicted);
         self.stall.note(now, excess);
@@ -100,7 +100,7 @@ impl Load {
         self.windows.of(direction).bytes(rate, latency)
     }
 
-    /// When a read that has just left is late, for [`Hedging::wanted`]: 3 x its ETA, stall penalty included.
+    /// When a command that has just left is late, and a read so for [`Hedging::wanted`]: 3 x its ETA, stall penalty included.
     ///
     /// [`Hedging::wanted`]: crate::policy::hedge::Hedging::wanted
     pub fn late_at(&self, sent: &Sent) -> Instant {

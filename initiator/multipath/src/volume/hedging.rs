@@ -55,25 +55,30 @@ impl Spares {
 }
 
 impl Volume {
-    /// When a command is late, if it is one that can have a second copy.
+    /// When a command is late, if there is another path to learn from that, or to help it.
     pub(super) fn late_at(&mut self, path: PathId, sent: &Sent, role: Role) -> Option<Instant> {
-        let hedgeable = role == Role::Original && sent.direction == Some(Direction::Read);
-        if !hedgeable {
+        if role != Role::Original || sent.direction.is_none() {
             return None;
         }
-        self.hedging.read_sent();
-        (self.paths.len() > 1 && self.spares.fits(sent.len))
-            .then(|| self.path(path).load.late_at(sent))
+        if sent.direction == Some(Direction::Read) {
+            self.hedging.read_sent();
+        }
+        (self.paths.len() > 1).then(|| self.path(path).load.late_at(sent))
     }
 
-    /// This read is late.
-    pub(super) fn hedge_late(&mut self, now: Instant, id: TaskId) {
+    /// This command is late: what comes next is steered elsewhere, long before the path is suspect. A read is sent
+    /// again.
+    pub(super) fn late(&mut self, now: Instant, id: TaskId) {
         let task = *self.tasks.task(id);
         let late_at = task.late_at.expect("it is late");
         // Once: whether it gets a copy or not, it is not asked about again.
         self.tasks.task_mut(id).late_at = None;
-        let standing = self.path(task.path).standing(now);
-        if let Some(reason) = self.hedging.wanted(now, late_at, standing) {
+        let path = self.path_mut(task.path);
+        path.load.late(now, &task.sent);
+        let standing = path.standing(now);
+        if task.sent.direction == Some(Direction::Read)
+            && let Some(reason) = self.hedging.wanted(now, late_at, standing)
+        {
             self.hedge(now, &task, reason);
         }
     }

@@ -33,7 +33,7 @@ impl Volume {
                     Stage::Closing => {}
                 }
             } else if task.late_at.is_some_and(|at| now >= at) {
-                self.hedge_late(now, id);
+                self.late(now, id);
             }
         }
         let tasks = self.tasks.live().filter_map(|(_, task)| {
