@@ -4,7 +4,8 @@
 #
 #   STACK    a word for the row: sanblk, kernel, kernel-tuned, ...
 #   JOB      reads | writes: random 4 KiB, $GAP_IOPS (250) of them a second, as many as $GAP_DEPTH (64) under way: a job
-#            that goes on issuing while some of its IO is stuck. A saturating job would measure its own queue.
+#            that goes on issuing while some of its IO is stuck (offload: left to itself, fio waits for all that is under
+#            way before it pauses). A saturating job would measure its own queue.
 #   FAULT    in, out, both (packets from, to, from and to the array vanish), down (no carrier), rst, fin (connections
 #            end, new ones succeed), none: on the VLAN that carries the IO, or most of it
 #   SECONDS  IO goes on for so long after the fault (default 8; longer than the longest stall expected)
@@ -31,7 +32,7 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     [ "$3" = reads ] || _rw=randwrite
     rm -f /tmp/gap_*.log
     fio --direct=1 --ioengine=libaio --thread --randseed="${SEED:-1}" --norandommap --name=gap --filename="$DEV" \
-        --rw=$_rw --bs=4k --iodepth="$GAP_DEPTH" --rate_iops="$GAP_IOPS" --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
+        --rw=$_rw --bs=4k --iodepth="$GAP_DEPTH" --io_submit_mode=offload --rate_iops="$GAP_IOPS" --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
         --write_lat_log=/tmp/gap --log_unix_epoch=1 --disable_clat=1 --disable_slat=1 \
         --output-format=json --output=/tmp/gap.json >/tmp/gap.out 2>&1 &
     _fio=$!
