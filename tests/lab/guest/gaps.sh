@@ -3,9 +3,9 @@
 # Wants lib.sh, net_up, target_up, and the stack's disk in $DEV with both paths up; leaves both paths up.
 #
 #   STACK    a word for the row: sanblk, kernel, kernel-tuned, ...
-#   JOB      reads | writes: random 4 KiB, $GAP_IOPS (250) of them a second, as many as $GAP_DEPTH (64) under way: a job
-#            that goes on issuing while some of its IO is stuck (offload: left to itself, fio waits for all that is under
-#            way before it pauses). A saturating job would measure its own queue.
+#   JOB      reads | writes: random 4 KiB, $GAP_IOPS (256) of them a second by $GAP_JOBS (32) threads with one at a time: IO
+#            that goes on while some of it is stuck. One thread with a queue would not: fio waits for all that is under
+#            way before it pauses. A saturating job would measure its own queue.
 #   FAULT    in, out, both (packets from, to, from and to the array vanish), down (no carrier), rst, fin (connections
 #            end, new ones succeed), none: on the VLAN that carries the IO, or most of it
 #   SECONDS  IO goes on for so long after the fault (default 8; longer than the longest stall expected)
@@ -23,8 +23,8 @@
 # clock is read before the fault is made, which takes some 20 ms: the figures err on the long side.
 
 GAP_CALM=3
-GAP_DEPTH=64
-GAP_IOPS=250
+GAP_JOBS=32
+GAP_IOPS=256
 
 failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     _after=${5:-8}
@@ -32,7 +32,7 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     [ "$3" = reads ] || _rw=randwrite
     rm -f /tmp/gap_*.log
     fio --direct=1 --ioengine=libaio --thread --randseed="${SEED:-1}" --norandommap --name=gap --filename="$DEV" \
-        --rw=$_rw --bs=4k --iodepth="$GAP_DEPTH" --io_submit_mode=offload --rate_iops="$GAP_IOPS" --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
+        --rw=$_rw --bs=4k --iodepth=1 --numjobs="$GAP_JOBS" --group_reporting --rate_iops=$((GAP_IOPS / GAP_JOBS)) --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
         --write_lat_log=/tmp/gap --log_unix_epoch=1 --disable_clat=1 --disable_slat=1 \
         --output-format=json --output=/tmp/gap.json >/tmp/gap.out 2>&1 &
     _fio=$!
@@ -45,7 +45,7 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     gap_heal "$4"
     within 60 gap_paths_are 2
     # Log lines: time of completion since the epoch in ms, latency in ns, direction, size, offset.
-    sort -n /tmp/gap_lat.1.log | awk -F, -v fault="$GAP_FAULT_MS" '
+    sort -n /tmp/gap_lat.*.log | awk -F, -v fault="$GAP_FAULT_MS" '
         { ms = $2 / 1e6 }
         NR > 1 && $1 < fault && $1 - last > calm_gap { calm_gap = $1 - last }
         NR > 1 && $1 >= fault && $1 - last > gap { gap = $1 - last }
