@@ -408,9 +408,12 @@ async fn connect(place: &Place) -> io::Result<TcpStream> {
     }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    TcpSocket::from_std_stream(std::net::TcpStream::from(socket))
+    let stream = TcpSocket::from_std_stream(std::net::TcpStream::from(socket))
         .connect(place.address)
-        .await
+        .await?;
+    // A connect that failed can look like one that is ready, if its error was taken in between.
+    stream.peer_addr()?;
+    Ok(stream)
 }
 
 async fn redirected(portal: discovery::Portal) -> Result<Place, SessionError> {
