@@ -1,4 +1,4 @@
-# lab: time=300 load=waits
+# lab: kernel=stable time=300 load=waits
 # what: a parked write executes late on a target that reinstates in each known way, or is fenced by the path's own return
 . /host/ghost.sh
 net_up

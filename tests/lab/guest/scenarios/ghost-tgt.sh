@@ -1,4 +1,4 @@
-# lab: time=150 load=waits
+# lab: kernel=stable time=150 load=waits
 # what: a write parked in tgt's backend executes late, its path silent: the newer write survives
 . /host/ghost.sh
 net_up
