@@ -3,9 +3,10 @@
 # Wants lib.sh, net_up, target_up, and the stack's disk in $DEV with both paths up; leaves both paths up.
 #
 #   STACK    a word for the row: sanblk, kernel, kernel-tuned, ...
-#   JOB      reads | writes: random 4 KiB, $GAP_IOPS (256) of them a second by $GAP_JOBS (32) threads with one at a time: IO
+#   JOB      reads | writes: random 4 KiB, $GAP_IOPS (512) of them a second by $GAP_JOBS (32) threads with one at a time: IO
 #            that goes on while some of it is stuck. One thread with a queue would not: fio waits for all that is under
-#            way before it pauses. A saturating job would measure its own queue.
+#            way before it pauses. A saturating job would measure its own queue, and threads that pace themselves alike
+#            bunch: theirs are random times, as of requests that know nothing of each other.
 #   FAULT    in, out, both (packets from, to, from and to the array vanish), down (no carrier), rst, fin (connections
 #            end, new ones succeed), none: on the VLAN that carries the IO, or most of it
 #   SECONDS  IO goes on for so long after the fault (default 8; longer than the longest stall expected)
@@ -24,7 +25,7 @@
 
 GAP_CALM=3
 GAP_JOBS=32
-GAP_IOPS=256
+GAP_IOPS=512
 
 failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     _after=${5:-8}
@@ -32,7 +33,7 @@ failover_gap() { # STACK ROUND JOB FAULT [SECONDS]
     [ "$3" = reads ] || _rw=randwrite
     rm -f /tmp/gap_*.log
     fio --direct=1 --ioengine=libaio --thread --randseed="${SEED:-1}" --norandommap --name=gap --filename="$DEV" \
-        --rw=$_rw --bs=4k --iodepth=1 --numjobs="$GAP_JOBS" --group_reporting --rate_iops=$((GAP_IOPS / GAP_JOBS)) --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
+        --rw=$_rw --bs=4k --iodepth=1 --numjobs="$GAP_JOBS" --group_reporting --rate_iops=$((GAP_IOPS / GAP_JOBS)) --rate_process=poisson --size=100% --time_based --runtime=$((GAP_CALM + _after)) \
         --write_lat_log=/tmp/gap --log_unix_epoch=1 --disable_clat=1 --disable_slat=1 \
         --output-format=json --output=/tmp/gap.json >/tmp/gap.out 2>&1 &
     _fio=$!
