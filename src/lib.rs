@@ -20,6 +20,7 @@ pub mod device;
 pub mod discover;
 pub mod failure;
 pub mod host;
+pub mod keeper;
 pub mod layout;
 pub mod lease;
 pub mod logging;

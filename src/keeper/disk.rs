@@ -1,0 +1,69 @@
+//! A lease disk as the keeper sees it: jobs go in and never block, answers come back through a channel.
+//!
+//! What carries them differs: a thread with a file descriptor for files and foreign devices, sessions of the keeper's own for
+//! a volume that sanblk carries. The rules are one:
+//!
+//! - Every job is answered once, a read at the latest soon after its deadline.
+//! - A write that may have executed, or still may, is answered [`WriteOutcome::Unknown`]; a [`Answer::Fenced`] follows as soon
+//!   as nothing of it can take effect any more.
+//! - Nothing of a write is sent after its deadline, not by the kernel's socket either.
+
+use lockmgr::time::Instant;
+use lockmgr::{IoId, ReadFailed, WriteOutcome};
+
+/// What to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Read `len` bytes.
+    Read {
+        /// Its number.
+        id: IoId,
+        /// Bytes from the start of the device.
+        offset: u64,
+        /// Bytes wanted.
+        len: usize,
+        /// `CLOCK_BOOTTIME`; answered as failed then.
+        deadline: Instant,
+    },
+    /// Write one sector.
+    Write {
+        /// Its number.
+        id: IoId,
+        /// Bytes from the start of the device.
+        offset: u64,
+        /// The sector.
+        bytes: Box<[u8]>,
+        /// `CLOCK_BOOTTIME`; nothing of it is sent after that.
+        deadline: Instant,
+    },
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub enum Answer {
+    /// A read ended.
+    Read {
+        /// Its number.
+        id: IoId,
+        /// Exactly as many bytes as were asked for.
+        data: Result<Vec<u8>, ReadFailed>,
+    },
+    /// A write ended.
+    Wrote {
+        /// Its number.
+        id: IoId,
+        /// How.
+        outcome: WriteOutcome,
+    },
+    /// No write up to and including this number can take effect any more.
+    Fenced {
+        /// The number.
+        through: IoId,
+    },
+}
+
+/// Carries the jobs of one lockspace. Its answers go to the channel that it was opened with.
+pub trait LeaseDisk: Send {
+    /// Takes a job. Returns at once, whatever the device does.
+    fn start(&mut self, job: Job);
+}

@@ -1,0 +1,7 @@
+//! The keeper: the thread that keeps one lockspace, and the disks it writes to.
+//!
+//! ```text
+//!   disk   reads and writes of lease sectors, as the lockspace asks for them
+//! ```
+
+pub mod disk;
