@@ -113,6 +113,26 @@ fn one_large_request_after_the_other_is_measured_too() {
 }
 
 #[test]
+fn a_guess_that_was_too_high_does_not_stay() {
+    // A link of a quarter of the speed that is taken for granted, and never work for longer than one large request.
+    const SLOW: u64 = START_RATE / 4;
+    let mut meter = Meter::new(START_RATE);
+    meter.round_trip_seen(at(0), micros(200));
+    let mut now = 0;
+    for _ in 0..8 {
+        now = busy(&mut meter, now, SLOW, CHUNK, 2, 4) + 3000;
+    }
+    let measured = meter.rate(Direction::Read);
+    assert!(measured.abs_diff(SLOW) < SLOW / 50, "{measured}");
+    // Nor what was true until the link became slower.
+    for _ in 0..60 {
+        now = busy(&mut meter, now, SLOW / 2, CHUNK, 2, 4) + 3000;
+    }
+    let measured = meter.rate(Direction::Read);
+    assert!(measured.abs_diff(SLOW / 2) < SLOW / 50, "{measured}");
+}
+
+#[test]
 fn a_lack_of_work_says_nothing_less() {
     let mut meter = Meter::new(START_RATE);
     meter.round_trip_seen(at(0), micros(200));
