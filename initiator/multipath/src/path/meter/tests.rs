@@ -210,8 +210,10 @@ fn the_least_round_trip_of_5_to_10_s() {
         // ... until the second ends.
         (11, 900, 800),
         (17, 700, 700),
-        // After a long silence only the new one.
-        (60, 5000, 5000),
+        // After a long silence one is no proof yet ...
+        (60, 5000, 700),
+        // ... but what follows is.
+        (66, 6000, 5000),
     ] {
         meter.round_trip_seen(at(when * second), micros(seen));
         assert_eq!(meter.round_trip(), micros(least), "after {when} s");
@@ -248,6 +250,12 @@ fn latency_is_what_the_queue_does_not_explain() {
     }
     let latency = meter.latency();
     assert!(latency.abs_diff(micros(5000)) < micros(5), "{latency:?}");
+    // Nor is it for ever: half of what is not the round trip is forgotten in a second.
+    let tried = at(199 * 10_000 + 6000);
+    assert_eq!(meter.expected_latency(tried), latency);
+    let expected = meter.expected_latency(tried + Duration::from_secs(1));
+    assert!(expected.abs_diff(micros(2600)) < micros(5), "{expected:?}");
+    assert_eq!(meter.latency(), latency);
     // One retransmission timeout is no habit.
     let sent = meter.submitted(at(9_000_000), READ, 100_000);
     meter.completed(at(9_600_000), sent);
