@@ -304,6 +304,7 @@ impl Volume {
             Ok(Some(plan)) => {
                 let len = u64::from(request.blocks) * u64::from(self.block_len());
                 let class = Class::of(u32::try_from(len).unwrap_or(u32::MAX));
+                self.turns.arrived(now, class);
                 self.table.admit(now, request, plan, class);
                 self.settle(now);
             }

@@ -21,7 +21,7 @@ use crate::policy::chunk::{CHUNK_MAX, chunk_max};
 const TARGET: Duration = Duration::from_millis(2);
 /// Two chunks at least: while the answer to one is on its way, the next must be there, or the path idles for a round trip.
 /// And so much for small commands beside them, which would keep the second chunk out otherwise.
-const BESIDE: u64 = 2 * Class::SMALL_MAX as u64;
+const BESIDE: u64 = Class::SMALL_MAX as u64;
 /// Experiments lead to no more than so much above the formula.
 const EXTRA_MAX: u64 = 64 * CHUNK_MAX as u64;
 /// The window is cut in eighths.
@@ -271,10 +271,10 @@ mod tests {
     fn the_formula_in_whole_chunks() {
         // (bytes per second, latency in us, KiB)
         for (rate, latency, kib) in [
-            (0, 0, 192),
-            (1, 1_000_000, 192),
-            (11_770_000, 200, 192),
-            (30_000_000, 200, 320),
+            (0, 0, 160),
+            (1, 1_000_000, 160),
+            (11_770_000, 200, 160),
+            (30_000_000, 200, 288),
             (GIGABIT, 200, 357),
             (GIGABIT, 5200, 869),
             (294_000_000, 200, 702),
@@ -304,7 +304,10 @@ mod tests {
         for delay in 1..20 {
             window.measured(&span(TEN_GIGABIT, 4100 << delay), whole);
         }
-        assert_eq!(bytes(&window), 2 * CHUNK + BESIDE);
+        assert_eq!(bytes(&window), whole / WHOLE);
+        // But for what keeps the path busy.
+        let gigabit = window.bytes(GIGABIT, Duration::from_micros(200));
+        assert_eq!(gigabit, 2 * CHUNK + BESIDE);
     }
 
     #[test]

@@ -137,6 +137,8 @@ pub struct Ask {
     /// For how long more than one request has been waiting for a path, without a pause. Chunks of one request do not
     /// make it two; what waits for a time or for a fence does not count.
     pub pressed: Duration,
+    /// There is no small request that a longer queue could delay: not for a second.
+    pub bulk_is_alone: bool,
     /// Rather not there: it failed there, or another copy of it is there. Kept to while any other path that is not
     /// suspect is usable, and no longer; who must not have it there compares the choice.
     pub avoid: Option<PathId>,

@@ -159,6 +159,7 @@ impl Volume {
             pressed: self
                 .pressed_since
                 .map_or(Duration::ZERO, |since| now.since(since)),
+            bulk_is_alone: self.turns.bulk_is_alone(now),
             avoid,
         };
         let candidates = self.candidates(now, step.end);

@@ -21,6 +21,7 @@ pub(super) fn ask(len: u32) -> Ask {
         class: Class::of(len),
         backlog: len.into(),
         pressed: Duration::ZERO,
+        bulk_is_alone: false,
         avoid: None,
     }
 }

@@ -217,6 +217,7 @@ impl Model<'_> {
             out: 0,
             chunk,
         });
+        self.turns.arrived(self.time(), Class::of(len));
         let class = Class::of(len) as usize;
         self.waiting[class].push_back(self.requests.len() - 1);
         self.backlog[class] += u64::from(len);
@@ -304,6 +305,7 @@ impl Model<'_> {
             pressed: self.pressed_since.map_or(Duration::ZERO, |since| {
                 Duration::from_nanos(self.now - since)
             }),
+            bulk_is_alone: self.turns.bulk_is_alone(self.time()),
             avoid: avoid.map(|path| PathId(path as u8)),
         };
         let mut candidates = [plain(0), plain(1)];
