@@ -14,7 +14,7 @@
 //! 1. **Reinstatement through a sibling**: a login with the dead session's ISID through another portal of the same portal
 //!    group. It ends the old connection (RFC 7143, 6.3.5), so nothing arrives late. TEST UNIT READY until GOOD
 //!    and one ORDERED TEST UNIT READY then wait for what had been handed to the logical unit, on targets whose login
-//!    did not wait by itself.
+//!    did not wait by itself. LIO answers the login when the old session's commands are over, and is asked nothing more.
 //! 2. **The path's own return**: the same login through the path's own portal, with the same commands after it.
 //! 3. **The timed hold**, only while no sibling portal could do it. Our socket was closed hard, so from [`TRANSIT`]
 //!    later on no byte of the dead session reaches the target. A target that hears nothing gives up the connection
@@ -39,7 +39,7 @@
 //! as it was.
 //!
 //! Who the target is, is a guess from INQUIRY. A wrong guess may only cost time: it lengthens a wait or adds
-//! one. Only LIO goes without the ORDERED command ([`TargetKind::last_word`]): whoever calls itself LIO-ORG is taken at
+//! one. Only LIO goes without commands after the login ([`TargetKind::login_is_proof`]): whoever calls itself LIO-ORG is taken at
 //! its word, that its login waits.
 
 use core::time::Duration;
@@ -119,6 +119,11 @@ impl TargetKind {
             TargetKind::Lio => LastWord::Omitted,
             _ => LastWord::Ordered,
         }
+    }
+
+    /// Whether the answer to a reinstating login is proof enough: nothing has to be asked after it.
+    pub fn login_is_proof(self) -> bool {
+        self == TargetKind::Lio
     }
 
     /// Whether no command of a reinstating login is executed before the old session's are over (PROTOCOL section 11).

@@ -278,15 +278,17 @@ impl Volume {
 
     pub(super) fn fence_event(&mut self, now: Instant, id: PathId, event: Event) {
         let lun = self.config.lun;
-        let last = TargetKind::of(&self.config.description.identity).last_word();
+        let kind = TargetKind::of(&self.config.description.identity);
         let fence = &mut self.fences[usize::from(id.0)];
         match (event, &mut fence.stage) {
             (Event::Established, &mut Stage::LoggingIn { nexus }) => {
                 let found = fence.session.as_ref().and_then(Session::portal_group);
-                if found == nexus.portal_group {
+                if found == nexus.portal_group && kind.login_is_proof() {
+                    self.leave_proven(now, id, nexus);
+                } else if found == nexus.portal_group {
                     fence.stage = Stage::Draining {
                         nexus,
-                        drain: Drain::new(lun, last),
+                        drain: Drain::new(lun, kind.last_word()),
                         out: None,
                     };
                     self.drain_dead_session(now, id);
@@ -310,16 +312,7 @@ impl Volume {
                 let (nexus, result) = (*nexus, drain.result());
                 match result {
                     None => self.drain_dead_session(now, id),
-                    Some(Drained::Ready) => {
-                        fence.backoff.reset();
-                        fence.stage = Stage::Leaving {
-                            deadline: now + LOGOUT_TIMEOUT,
-                        };
-                        if let Some(session) = &mut fence.session {
-                            session.logout(now);
-                        }
-                        self.reinstated(now, id, nexus);
-                    }
+                    Some(Drained::Ready) => self.leave_proven(now, id, nexus),
                     Some(Drained::PortInactive | Drained::LunGone | Drained::NotReady) => {
                         let why = "the LUN did not answer as ready";
                         self.fence_failed(now, id, Failure::Refused, why);
@@ -344,6 +337,19 @@ impl Volume {
             }
             _ => {}
         }
+    }
+
+    /// What was to be proven is.
+    fn leave_proven(&mut self, now: Instant, id: PathId, nexus: Nexus) {
+        let fence = &mut self.fences[usize::from(id.0)];
+        fence.backoff.reset();
+        fence.stage = Stage::Leaving {
+            deadline: now + LOGOUT_TIMEOUT,
+        };
+        if let Some(session) = &mut fence.session {
+            session.logout(now);
+        }
+        self.reinstated(now, id, nexus);
     }
 
     /// Sends the next command of the proof.
