@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::{
-    AttachReport, DiscoverReport, EventsReport, FenceWord, Health, PathReport, PathWord,
+    AttachReport, DiscoverReport, EventsReport, FenceWord, GateWord, Health, PathReport, PathWord,
     StandingWord, StatusReport, VolumeReport,
 };
 
@@ -118,8 +118,13 @@ fn volume(volume: &VolumeReport) -> String {
         },
         Health::Stuck => "STUCK".to_owned(),
     };
+    let writes = match volume.gate.as_ref().map(|gate| gate.state) {
+        None | Some(GateWord::Open) => "",
+        Some(GateWord::Shut) => "  WRITES WAIT",
+        Some(GateWord::Refused) => "  WRITES FAIL",
+    };
     let mut text = format!(
-        "{}  {}  {}  {state}{}\n",
+        "{}  {}  {}  {state}{writes}{}\n",
         volume.device,
         volume.wwid,
         size(volume.size_bytes),

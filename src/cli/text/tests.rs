@@ -64,6 +64,7 @@ fn two_paths() -> VolumeReport {
         fences: FencesReport::default(),
         unresolved: 0,
         deferred_errors: 0,
+        gate: None,
         no_path_seconds: None,
         paths: vec![
             path("10.20.5.254", "eth1", PathWord::Up),

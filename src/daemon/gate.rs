@@ -1,0 +1,130 @@
+//! The gate of a volume as the daemon sees it: what its keeper needs of the queue, and what people are told.
+
+use multipath::{Permission, VolumeStatus};
+use std::sync::Arc;
+
+use iscsi_client::time::Instant;
+use lockmgr::gate::Gate;
+
+use crate::failure::Failure;
+use crate::host;
+use crate::queue::{NotListening, Queue};
+use crate::report::{GateReport, GateWord};
+
+use super::events;
+use super::volume::Volume;
+
+/// How writes come to leave again after a lease was lost.
+const WAY_BACK: &str =
+    "to write again: deactivate what is on it, sanblk detach, attach and join again";
+
+impl Volume {
+    /// The gate that its writes pass. It is of this attachment: once refused, it stays so.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Before the gate is armed: see [`Queue::prepare_gate`].
+    ///
+    /// # Errors
+    /// The queue does not answer: then the gate must not be armed.
+    pub async fn prepare_gate(&self) -> Result<(), Failure> {
+        self.ask(async |queue| queue.prepare_gate().await).await
+    }
+
+    /// After the gate was disarmed: see [`Queue::release_gate`].
+    ///
+    /// # Errors
+    /// The queue does not answer.
+    pub async fn release_gate(&self) -> Result<(), Failure> {
+        self.ask(async |queue| queue.release_gate().await).await
+    }
+
+    /// Waits until no write that was sent before can execute any more: see [`Queue::drain`]. As long as that takes.
+    ///
+    /// # Errors
+    /// The queue has ended.
+    pub async fn drain(&self) -> Result<(), Failure> {
+        let queue = self.queue();
+        let drained = match queue {
+            Some(queue) => queue.drain().await,
+            None => Err(NotListening),
+        };
+        drained.map_err(|NotListening| self.stuck())
+    }
+
+    /// The gate was restored or refused: what waits goes on, or fails, now.
+    pub fn wake(&self) {
+        if let Some(queue) = self.queue() {
+            queue.wake();
+        }
+    }
+
+    async fn ask(
+        &self,
+        what: impl AsyncFnOnce(&Queue) -> Result<(), NotListening>,
+    ) -> Result<(), Failure> {
+        let queue = self.queue().ok_or_else(|| self.stuck())?;
+        match tokio::time::timeout(super::volume::STATUS_LIMIT, what(&queue)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(NotListening)) | Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// The gate for `status`; `None` where no lease guards the writes.
+    pub(super) fn gate_report(&self, status: Option<&VolumeStatus>) -> Option<GateReport> {
+        let now = host::now();
+        if let Some(deadline) = self.gate.deadline() {
+            let left = Instant::from_nanos(deadline.nanos()).since(now);
+            return Some(GateReport {
+                state: GateWord::Open,
+                since: None,
+                open_ms: u64::try_from(left.as_millis()).ok(),
+                waiting_writes: 0,
+            });
+        }
+        let status = status?;
+        let (permission, since) = status.permission;
+        let state = match permission {
+            Permission::Granted => return None,
+            Permission::Withheld => GateWord::Shut,
+            Permission::Revoked => GateWord::Refused,
+        };
+        Some(GateReport {
+            state,
+            since: since.map(events::utc),
+            open_ms: None,
+            waiting_writes: status.waiting_writes,
+        })
+    }
+}
+
+/// What happened to the writes, in terms of leases.
+pub(super) fn told(permission: Permission, waiting: u32) -> String {
+    match permission {
+        Permission::Withheld => format!(
+            "the lease was not renewed in time: no write leaves any more, {waiting} wait; reads go on"
+        ),
+        Permission::Revoked => format!(
+            "a lease is lost: {waiting} waiting writes fail, and so does every later one; reads go on; {WAY_BACK}"
+        ),
+        Permission::Granted => format!(
+            "every lease was found as it was left and is held again: {waiting} waiting writes leave"
+        ),
+    }
+}
+
+/// The same as a lasting state.
+pub(super) fn sentence(gate: &GateReport) -> Option<String> {
+    let since = gate.since.as_deref().unwrap_or("its start");
+    let waiting = gate.waiting_writes;
+    match gate.state {
+        GateWord::Open => None,
+        GateWord::Shut => Some(format!(
+            "the lease's deadline passed at {since}: {waiting} writes wait until the leases are won back or lost; reads go on"
+        )),
+        GateWord::Refused => Some(format!(
+            "a lease was lost at {since}: every write fails; reads go on; {WAY_BACK}"
+        )),
+    }
+}
