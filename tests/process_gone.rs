@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{SockFilter, SockRef};
-use ublk_dev::{BufferId, Event, Into, LinkId, Piece, Ring, Slots, SocketOptions};
+use ublk_dev::{BufferId, Close, Event, Into, LinkId, Piece, Ring, Slots, SocketOptions};
 
 /// Tells the child whom to connect to.
 const PEER: &str = "SANBLK_TEST_PEER";
@@ -27,6 +27,8 @@ const PIECES: usize = 64;
 const USER_TIMEOUT_MS: &str = "SANBLK_TEST_USER_TIMEOUT_MS";
 /// Nothing here takes so long; a test that would hang fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A child that did not run for so long resets its connection: as if it had missed a deadline.
+const STOOD: Duration = Duration::from_secs(1);
 /// Longer than TCP's first repetitions: what could still come, comes in that time.
 const A_WHILE: Duration = Duration::from_secs(2);
 
@@ -44,6 +46,9 @@ enum Peer {
 enum Fate {
     Killed,
     Stopped,
+    /// As stopped, and the other end takes again at once: what the kernel has still arrives, but what the send has not
+    /// handed over to it does not. Nor does it when the child runs again and finds out that it was stopped.
+    StoppedAndContinued,
     /// Nothing: to see that the bytes would arrive otherwise.
     Lives,
 }
@@ -57,6 +62,7 @@ fn main() {
             case(peer, fate);
         }
     }
+    case(Peer::Full, Fate::StoppedAndContinued);
 }
 
 /// Sends until it is killed.
@@ -85,11 +91,16 @@ fn child(peer: SocketAddr) -> ! {
                     ring.receive(LINK, Into::Staging, &mut slots);
                 }
                 Event::Sent { .. } => {}
+                Event::Lost { .. } => std::process::exit(0),
                 other => panic!("{other:?}"),
             }
         }
-        let soon = ring.now() + 10_000_000;
-        ring.submit_and_wait(Some(soon)).expect("the ring works");
+        let before = ring.now();
+        ring.submit_and_wait(Some(before + 10_000_000))
+            .expect("the ring works");
+        if ring.now() - before > STOOD.as_nanos() as u64 {
+            ring.close(LINK, Close::Abort);
+        }
         // The send is with the kernel, which cannot go on with it: a full window, or nothing acknowledged.
         if let (true, Some(info)) = (ring.sending(LINK), ring.tcp_info(LINK))
             && info.since_sent > Duration::from_millis(50)
@@ -106,7 +117,7 @@ fn case(kind: Peer, fate: Fate) {
     // A living child is not to lose its connection while the other end makes up its mind.
     let user_timeout_ms = match fate {
         Fate::Stopped => "400",
-        Fate::Killed | Fate::Lives => "60000",
+        Fate::Killed | Fate::Lives | Fate::StoppedAndContinued => "60000",
     };
     let mut child = Command::new(std::env::current_exe().expect("our own name"))
         .env(PEER, listener.local_addr().expect("bound").to_string())
@@ -138,9 +149,9 @@ fn case(kind: Peer, fate: Fate) {
             child.kill().expect("a child to kill");
             child.wait().expect("it ends");
         }
-        Fate::Stopped => stop(&child),
+        Fate::Stopped | Fate::StoppedAndContinued => stop(&child),
     }
-    if !matches!(fate, Fate::Lives) {
+    if let Fate::Killed | Fate::Stopped = fate {
         wait("the kernel forgets the connection", || !kernel_has(&ends));
         println!("{kind:?} {fate:?}: forgotten after {:?}", start.elapsed());
     }
@@ -153,8 +164,14 @@ fn case(kind: Peer, fate: Fate) {
     match (kind, fate) {
         (_, Fate::Lives) => assert_eq!(taken, total),
         (Peer::Deaf, _) => assert_eq!(taken, 0),
-        // What its kernel had taken before, and not a byte that waited.
+        // What one kernel or the other had taken before, and not a byte that waited in the process.
         (Peer::Full, _) => assert!(taken < total),
+    }
+    if let Fate::StoppedAndContinued = fate {
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::CONT).expect("a child to continue");
+        assert!(child.wait().expect("it ends").success());
+        assert_eq!(take(&mut peer, total), 0, "what the send had left");
     }
     // One that was stopped ends like this, too.
     let _ = child.kill();

@@ -1,15 +1,19 @@
 //! The whole data path but the ublk driver: the program's own turn over real TCP, two portals of a real target.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use iscsi_client::login::Offer;
 use iscsi_client::memory::BufferId;
 use iscsi_client::wire::{Lun, Tpgt};
+use lockmgr::gate::Gate;
 use multipath::{
-    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, PolicyKind, SpareBuffers,
-    Tag, Volume, VolumeConfig, VolumeStatus, isid,
+    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, Permission, PolicyKind,
+    SpareBuffers, Tag, Volume, VolumeConfig, VolumeStatus, isid,
 };
+use sanblk::queue::guard::USER_TIMEOUT;
 use sanblk::queue::{Front, Turn};
+use tokio::sync::oneshot;
 use ublk_dev::{BlockOp, BlockRequest, Errno, Ring, Slots};
 
 use super::client::{Client, parameters};
@@ -41,6 +45,7 @@ struct Host {
     turn: Turn,
     answers: Answers,
     notes: Vec<String>,
+    gate: Arc<Gate>,
 }
 
 impl Host {
@@ -75,11 +80,14 @@ impl Host {
             seed: 1,
         };
         let now = iscsi_client::time::Instant::from_nanos(ring.now());
-        let turn = Turn::new(ring, slots, Volume::new(now, config), block_len);
+        let gate = Arc::new(Gate::new());
+        let turn = Turn::new(ring, slots, Volume::new(now, config), block_len)
+            .guarded_by(Arc::clone(&gate));
         let mut host = Host {
             turn,
             answers: Answers::default(),
             notes: vec![],
+            gate,
         };
         let mut taken = vec![];
         for portal in portals {
@@ -398,4 +406,78 @@ fn nothing_is_lost_while_no_path_works() {
     register.run(&mut host, 200);
     register.finish(&mut host);
     host.shut_down();
+}
+
+#[test]
+fn writes_end_with_the_lease_and_reads_go_on() {
+    let target = Tgtd::start(&[]);
+    let mut host = Host::attach(&target, &target.portals, PolicyKind::LateBinding);
+    host.wait_for_paths(2);
+    host.turn.set_user_timeout(USER_TIMEOUT);
+
+    // Each tag overwrites a megabyte of its own, again and again, until the deadline passes in the midst of that.
+    let writers = 1..DEPTH;
+    let mut version = 0;
+    let mut write = |host: &mut Host, tag: u16| {
+        version += 1;
+        host.fill(tag, &pattern(version, IO_LEN_MAX as usize));
+        host.start(tag, BlockOp::Write, place(tag), BLOCKS);
+    };
+    let now = lockmgr::time::Instant::from_nanos(host.turn.now().nanos());
+    host.gate
+        .arm(now, now, Duration::from_millis(300))
+        .expect("it is not armed yet");
+    for tag in writers.clone() {
+        write(&mut host, tag);
+    }
+    host.turn_until("the deadline", |host| {
+        for (tag, result) in std::mem::take(&mut host.answers.0) {
+            assert_eq!(result, Ok(()));
+            write(host, tag.0);
+        }
+        host.status().permission.0 == Permission::Withheld
+    });
+    assert_eq!(host.gate.deadline(), None, "shut for all");
+
+    // What was under way is over at some time; all the rest waits.
+    let (reply, mut drained) = oneshot::channel();
+    host.turn.drain(reply);
+    host.turn_until("the end of what was sent", |_| drained.try_recv().is_ok());
+    assert_eq!(host.status().unresolved, []);
+    assert_eq!(host.status().waiting_writes, u32::from(DEPTH) - 1);
+    assert_eq!(
+        host.answers.0,
+        [],
+        "no write is answered without permission"
+    );
+
+    // Reads go on, and find what the drain left, however often they look.
+    let medium = |host: &mut Host| -> Vec<u8> {
+        let regions = writers.clone().map(|tag| {
+            host.run(0, BlockOp::Read, place(tag), BLOCKS);
+            host.buffer(0, IO_LEN_MAX as usize)
+        });
+        regions.collect::<Vec<_>>().concat()
+    };
+    let then = medium(&mut host);
+    host.wait_for_paths(2);
+    assert!(medium(&mut host) == then, "written to after the drain");
+
+    host.gate.refuse();
+    host.turn_until("the end of the writes", |host| {
+        host.answers.0.len() == writers.len()
+    });
+    for (_, result) in std::mem::take(&mut host.answers.0) {
+        assert_eq!(result, Err(Errno::RESERVATION));
+    }
+    assert!(medium(&mut host) == then);
+    host.shut_down();
+}
+
+/// Longest request in blocks.
+const BLOCKS: u32 = IO_LEN_MAX / 512;
+
+/// Where a tag writes.
+fn place(tag: u16) -> u64 {
+    u64::from(tag) * u64::from(BLOCKS)
 }
