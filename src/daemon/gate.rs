@@ -1,14 +1,11 @@
-//! The gate of a volume as the daemon sees it: what its keeper needs of the queue, and what people are told.
-
-use multipath::{Permission, VolumeStatus};
-use std::sync::Arc;
+//! The gate of a volume as the daemon sees it: what its keeper gets, and what people are told.
 
 use iscsi_client::time::Instant;
-use lockmgr::gate::Gate;
+use multipath::{Permission, VolumeStatus};
 
 use crate::failure::Failure;
 use crate::host;
-use crate::queue::{NotListening, Queue};
+use crate::queue::guard::Writes;
 use crate::report::{GateReport, GateWord};
 
 use super::events;
@@ -19,56 +16,13 @@ const WAY_BACK: &str =
     "to write again: deactivate what is on it, sanblk detach, attach and join again";
 
 impl Volume {
-    /// The gate that its writes pass. It is of this attachment: once refused, it stays so.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-
-    /// Before the gate is armed: see [`Queue::prepare_gate`].
+    /// Its writes, for the keeper of a lease that they shall depend on.
     ///
     /// # Errors
-    /// The queue does not answer: then the gate must not be armed.
-    pub async fn prepare_gate(&self) -> Result<(), Failure> {
-        self.ask(async |queue| queue.prepare_gate().await).await
-    }
-
-    /// After the gate was disarmed: see [`Queue::release_gate`].
-    ///
-    /// # Errors
-    /// The queue does not answer.
-    pub async fn release_gate(&self) -> Result<(), Failure> {
-        self.ask(async |queue| queue.release_gate().await).await
-    }
-
-    /// Waits until no write that was sent before can execute any more: see [`Queue::drain`]. As long as that takes.
-    ///
-    /// # Errors
-    /// The queue has ended.
-    pub async fn drain(&self) -> Result<(), Failure> {
-        let queue = self.queue();
-        let drained = match queue {
-            Some(queue) => queue.drain().await,
-            None => Err(NotListening),
-        };
-        drained.map_err(|NotListening| self.stuck())
-    }
-
-    /// The gate was restored or refused: what waits goes on, or fails, now.
-    pub fn wake(&self) {
-        if let Some(queue) = self.queue() {
-            queue.wake();
-        }
-    }
-
-    async fn ask(
-        &self,
-        what: impl AsyncFnOnce(&Queue) -> Result<(), NotListening>,
-    ) -> Result<(), Failure> {
+    /// It has no queue any more.
+    pub fn writes(&self) -> Result<Writes, Failure> {
         let queue = self.queue().ok_or_else(|| self.stuck())?;
-        match tokio::time::timeout(super::volume::STATUS_LIMIT, what(&queue)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(NotListening)) | Err(_) => Err(self.stuck()),
-        }
+        Ok(queue.writes())
     }
 
     /// The gate for `status`; `None` where no lease guards the writes.

@@ -31,7 +31,7 @@ use super::gate;
 use super::picture;
 
 /// A queue turns many times a second; one that does not answer for so long is stuck.
-pub(super) const STATUS_LIMIT: Duration = Duration::from_secs(3);
+const STATUS_LIMIT: Duration = Duration::from_secs(3);
 /// How long sessions may take to log out.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
 /// Beyond the sessions' patience, for the thread to end.

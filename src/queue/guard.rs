@@ -19,14 +19,19 @@
 //! takes a byte now and then keeps a full socket alive; it gives its commands no end either. A host with a
 //! watchdog that resets it has the second one as well.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use iscsi_client::time::Instant;
 use lockmgr::gate::{self, Gate};
 use lockmgr::timing::Margins;
 use multipath::Permission;
-use ublk_dev::clock;
+use tokio::sync::oneshot;
+use ublk_dev::{SocketOptions, Waker, clock};
+
+use super::{Mail, NotListening};
 
 /// `TCP_USER_TIMEOUT` of the data connections while a gate may be armed. Without one it is far longer: it also ends the
 /// connection to a living target that takes nothing for so long.
@@ -40,6 +45,115 @@ pub const MARGINS: Margins = Margins {
     drain_max: USER_TIMEOUT.saturating_add(TARGET_TIME),
     drift_max: Duration::from_secs(10),
 };
+
+/// What the end of a drain is told by, on the queue's thread: short, and never blocking. Dropped without a word if the volume ends
+/// before.
+pub type Told = Box<dyn FnOnce() + Send>;
+
+/// The writes of a volume, as the keeper of the lease sees them that they depend on. May be cloned and sent to any thread.
+///
+/// ```text
+///   prepare_gate   before the gate is armed; arming it without is unsafe
+///   gate           arm, extend, shut, restore, refuse, disarm
+///   wake           after shut, restore and refuse: waiting writes go on or fail, those under way are cut
+///   drain          after shut, or before a leave: when is all over that was sent?
+///   release_gate   after disarm
+/// ```
+#[derive(Clone)]
+pub struct Writes {
+    gate: Arc<Gate>,
+    mail: Sender<Mail>,
+    waker: Waker,
+}
+
+impl fmt::Debug for Writes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writes")
+            .field("gate", &self.gate)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writes {
+    pub(super) fn new(gate: Arc<Gate>, mail: Sender<Mail>, waker: Waker) -> Writes {
+        Writes { gate, mail, waker }
+    }
+
+    /// The gate that they pass. It is of this attachment: once refused, it stays so.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Makes the queue look at the gate now.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// From now on the kernel gives up bytes that stay unacknowledged after [`USER_TIMEOUT`], also while this process is
+    /// stopped. [`MARGINS`] counts on it.
+    ///
+    /// # Errors
+    /// The queue does not take orders: then the gate must not be armed.
+    pub async fn prepare_gate(&self) -> Result<(), NotListening> {
+        self.set_user_timeout(USER_TIMEOUT).await
+    }
+
+    /// The connections are as patient again as without a lease.
+    ///
+    /// # Errors
+    /// The queue does not take orders.
+    pub async fn release_gate(&self) -> Result<(), NotListening> {
+        self.set_user_timeout(SocketOptions::default().user_timeout)
+            .await
+    }
+
+    async fn set_user_timeout(&self, limit: Duration) -> Result<(), NotListening> {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Mail::UserTimeout(limit, reply)).is_some() {
+            return Err(NotListening);
+        }
+        answer.await.map_err(|_| NotListening)
+    }
+
+    /// Tells when no write that was sent before now can execute any more: each is answered, or its session is proven dead.
+    /// While a path stays lost that takes as long as its fence, minutes perhaps.
+    ///
+    /// Ordered when the gate is shut, it covers all that ever left; with an open one, what had left by then.
+    ///
+    /// # Errors
+    /// The queue does not take orders now, or has ended; `told` comes back.
+    pub fn drain(&self, told: Told) -> Result<(), Told> {
+        match self.send(Mail::Drain(told)) {
+            Some(Mail::Drain(told)) => Err(told),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// As [`Writes::drain`], for who can wait.
+    ///
+    /// # Errors
+    /// The queue does not take orders, or ended before.
+    pub async fn drained(&self) -> Result<(), NotListening> {
+        let (reply, answer) = oneshot::channel();
+        let told = move || {
+            // Whoever waits may be gone by then.
+            let _ = reply.send(());
+        };
+        self.drain(Box::new(told)).map_err(|_| NotListening)?;
+        answer.await.map_err(|_| NotListening)
+    }
+
+    /// What could not be delivered comes back.
+    fn send(&self, order: Mail) -> Option<Mail> {
+        match self.mail.try_send(order) {
+            Ok(()) => {
+                self.waker.wake();
+                None
+            }
+            Err(error) => Some(error.into_inner()),
+        }
+    }
+}
 
 /// A queue's view of its volume's gate.
 #[derive(Debug)]

@@ -22,11 +22,12 @@ use multipath::{
     VolumeConfig, VolumeStatus,
 };
 use tokio::sync::oneshot;
-use ublk_dev::{Ring, Slots, SocketOptions, Waker};
+use ublk_dev::{Ring, Slots, Waker};
 
 use crate::control::PathOrder;
 use crate::host;
 
+use guard::{Told, Writes};
 pub use memory::TagMemory;
 pub use turn::{Device, Found, Front, Turn};
 
@@ -37,7 +38,6 @@ const MAIL_MAX: usize = 64;
 const NOTES_MAX: usize = 1024;
 
 /// An order to a queue.
-#[derive(Debug)]
 pub enum Mail {
     /// Add a path; answers its number, or `None` if the volume has as many as it can hold.
     AddPath(PathConfig, oneshot::Sender<Option<PathId>>),
@@ -62,8 +62,8 @@ pub enum Mail {
     Path(PathOrder, Isid, oneshot::Sender<Result<(), OrderRefused>>),
     /// `TCP_USER_TIMEOUT` of the data connections from now on; answered when all have it.
     UserTimeout(Duration, oneshot::Sender<()>),
-    /// Answered when no write that was sent before can execute any more.
-    Drain(oneshot::Sender<()>),
+    /// Told when no write that was sent before can execute any more.
+    Drain(Told),
     /// A picture.
     Status(oneshot::Sender<VolumeStatus>),
     /// Fail what waits, log out, end the thread once the block device has stopped.
@@ -164,52 +164,13 @@ impl Queue {
         answer.await.map_err(|_| NotListening)
     }
 
-    /// The gate that its writes pass. Whoever moves it while it is shut, or refuses it, calls [`Queue::wake`] then.
-    pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
-    }
-
-    /// Makes the queue look at its gate now: writes that wait leave or fail.
-    pub fn wake(&self) {
-        self.waker.wake();
-    }
-
-    /// To be done before the gate is armed: from now on the kernel gives up bytes that stay unacknowledged after
-    /// [`guard::USER_TIMEOUT`], also while this process is stopped. [`guard::MARGINS`] counts on it.
-    ///
-    /// # Errors
-    /// The queue does not take orders: then the gate must not be armed.
-    pub async fn prepare_gate(&self) -> Result<(), NotListening> {
-        self.set_user_timeout(guard::USER_TIMEOUT).await
-    }
-
-    /// The gate was disarmed: the connections are as patient as without one.
-    ///
-    /// # Errors
-    /// The queue does not take orders.
-    pub async fn release_gate(&self) -> Result<(), NotListening> {
-        self.set_user_timeout(SocketOptions::default().user_timeout)
-            .await
-    }
-
-    async fn set_user_timeout(&self, limit: Duration) -> Result<(), NotListening> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Mail::UserTimeout(limit, reply))?;
-        answer.await.map_err(|_| NotListening)
-    }
-
-    /// Waits until no write that was sent before now can execute any more: each is answered, or its session is proven dead.
-    /// While a path stays lost that takes as long as its fence, minutes perhaps.
-    ///
-    /// Ordered when the gate is shut, it covers all that ever left; with an open one, what had left by then. May be
-    /// given up at any time, and ordered again.
-    ///
-    /// # Errors
-    /// The queue has ended, or does not take orders.
-    pub async fn drain(&self) -> Result<(), NotListening> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Mail::Drain(reply))?;
-        answer.await.map_err(|_| NotListening)
+    /// The writes of its volume, for whoever keeps the lease that they depend on.
+    pub fn writes(&self) -> Writes {
+        Writes::new(
+            Arc::clone(&self.gate),
+            self.mail.clone(),
+            self.waker.clone(),
+        )
     }
 
     /// The next note, if there is one, and when it was made.
@@ -288,7 +249,7 @@ fn obey(turn: &mut Turn, order: Mail) {
             turn.set_user_timeout(limit);
             let _ = reply.send(());
         }
-        Mail::Drain(reply) => turn.drain(reply),
+        Mail::Drain(told) => turn.drain(told),
         Mail::RestoreUnresolved(writes) => turn.volume().restore_unresolved(&writes),
         Mail::SetNoPathRetry(rule) => turn.volume().set_no_path_retry(now, rule),
         Mail::SetPolicy(policy) => turn.volume().set_policy(policy),

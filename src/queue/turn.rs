@@ -17,12 +17,11 @@ use multipath::{
     CloseHow, DrainId, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request,
     Tag, TcpProgress, Volume,
 };
-use tokio::sync::oneshot;
 use ublk_dev::{
     BlockOp, BlockRequest, Close, Errno, Event, Into, LostReason, Ring, Slots, SocketOptions,
 };
 
-use super::guard::Guard;
+use super::guard::{Guard, Told};
 use super::memory::TagMemory;
 
 /// Data-In shorter than this is copied out of the staging buffer; longer stretches are received in place. A receive
@@ -80,7 +79,7 @@ pub struct Turn {
     /// `TCP_USER_TIMEOUT` of the data connections.
     user_timeout: Duration,
     /// Who waits for drains.
-    drains: Vec<(DrainId, oneshot::Sender<()>)>,
+    drains: Vec<(DrainId, Told)>,
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
 }
@@ -160,10 +159,10 @@ impl Turn {
         }
     }
 
-    /// Answers when no write that was sent before now can execute any more; never, if the volume ends before.
-    pub fn drain(&mut self, reply: oneshot::Sender<()>) {
+    /// Tells when no write that was sent before now can execute any more; never, if the volume ends before.
+    pub fn drain(&mut self, told: Told) {
         let id = self.volume.drain(self.now());
-        self.drains.push((id, reply));
+        self.drains.push((id, told));
     }
 
     /// Hands in a request that does not come from the ring.
@@ -334,9 +333,8 @@ impl Turn {
 
     fn drained(&mut self, through: DrainId) {
         let over = |(id, _): &mut (DrainId, _)| *id <= through;
-        for (_, reply) in self.drains.extract_if(.., over) {
-            // Whoever asked may be gone by now.
-            let _ = reply.send(());
+        for (_, told) in self.drains.extract_if(.., over) {
+            told();
         }
     }
 

@@ -1,6 +1,8 @@
 //! The whole data path but the ublk driver: the program's own turn over real TCP, two portals of a real target.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant as Clock};
 
 use iscsi_client::login::Offer;
@@ -13,7 +15,6 @@ use multipath::{
 };
 use sanblk::queue::guard::USER_TIMEOUT;
 use sanblk::queue::{Front, Turn};
-use tokio::sync::oneshot;
 use ublk_dev::{BlockOp, BlockRequest, Errno, Ring, Slots};
 
 use super::client::{Client, parameters};
@@ -440,9 +441,10 @@ fn writes_end_with_the_lease_and_reads_go_on() {
     assert_eq!(host.gate.deadline(), None, "shut for all");
 
     // What was under way is over at some time; all the rest waits.
-    let (reply, mut drained) = oneshot::channel();
-    host.turn.drain(reply);
-    host.turn_until("the end of what was sent", |_| drained.try_recv().is_ok());
+    let over = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over);
+    host.turn.drain(Box::new(move || told.store(true, Release)));
+    host.turn_until("the end of what was sent", |_| over.load(Acquire));
     assert_eq!(host.status().unresolved, []);
     assert_eq!(host.status().waiting_writes, u32::from(DEPTH) - 1);
     assert_eq!(
