@@ -132,7 +132,9 @@ fn volume(volume: &VolumeReport) -> String {
     );
     text.push_str(&paths_text(volume));
     fences(&mut text, volume);
-    let waiting = match volume.waiting {
+    // What waits for the lease waits for no path; a note says so.
+    let withheld = volume.gate.as_ref().map_or(0, |gate| gate.waiting_writes);
+    let waiting = match volume.waiting.saturating_sub(withheld) {
         0 => String::new(),
         n => format!("; {} wait for a path", count(n as usize, "request")),
     };

@@ -82,3 +82,32 @@ pub(super) fn sentence(gate: &GateReport) -> Option<String> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(state: GateWord) -> GateReport {
+        GateReport {
+            state,
+            since: Some("2026-01-31T12:03:04.000Z".into()),
+            open_ms: None,
+            waiting_writes: 14,
+        }
+    }
+
+    #[test]
+    fn status_says_since_when_why_and_what_to_do() {
+        assert_eq!(sentence(&gate(GateWord::Open)), None);
+        let shut = sentence(&gate(GateWord::Shut)).unwrap();
+        assert!(
+            shut.starts_with(
+                "the lease's deadline passed at 2026-01-31T12:03:04.000Z: 14 writes wait"
+            ),
+            "{shut}"
+        );
+        let refused = sentence(&gate(GateWord::Refused)).unwrap();
+        assert!(refused.contains(WAY_BACK), "{refused}");
+        assert!(told(Permission::Revoked, 3).contains(WAY_BACK));
+    }
+}
