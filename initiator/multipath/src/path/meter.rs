@@ -2,7 +2,7 @@
 //! 6.1): Q(i,d) bytes asked for, B(i,d) delivery rate, R(i) round trip. Counts only what it is told; asks nothing of
 //! the kernel.
 //!
-//! The rate is what was finished in a *span*, at least 10 ms and 8 completions long; the best of the last ten counts.
+//! The rate is what was finished in a *span*, at least 10 ms and 8 completions long; the third best of the last ten counts.
 //! A span in which the path was ever short of work says less than the truth, so it only counts where it says more.
 
 mod flow;

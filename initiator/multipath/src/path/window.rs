@@ -22,8 +22,6 @@ const TARGET: Duration = Duration::from_millis(2);
 /// Two chunks at least: while the answer to one is on its way, the next must be there, or the path idles for a round trip.
 /// And so much for small commands beside them, which would keep the second chunk out otherwise.
 const BESIDE: u64 = 2 * Class::SMALL_MAX as u64;
-/// Delay leaves so much: a chunk, or two where they are half as long.
-const LEAST: u64 = CHUNK_MAX as u64;
 /// Experiments lead to no more than so much above the formula.
 const EXTRA_MAX: u64 = 64 * CHUNK_MAX as u64;
 /// The window is cut in eighths.
@@ -123,14 +121,16 @@ impl Default for Window {
 
 impl Window {
     /// B x R in whole chunks, and what moves in 2 ms or a chunk; two chunks and a little at least. More or less than
-    /// that as experience says, but one chunk at least.
+    /// that as experience says.
     pub fn bytes(&self, rate: u64, latency: Duration) -> u64 {
         let chunk = chunk_at(rate);
         let in_transit = moved(rate, latency).div_ceil(chunk).saturating_mul(chunk);
         let queued = moved(rate, TARGET).max(chunk);
-        let bytes = in_transit.saturating_add(queued).max(2 * chunk + BESIDE);
+        // Not even rising delay makes it less: the path would idle, and that looks like a slower path.
+        let least = 2 * chunk + BESIDE;
+        let bytes = in_transit.saturating_add(queued).max(least);
         let bytes = bytes.saturating_add(self.extra);
-        (bytes / WHOLE).saturating_mul(self.eighths).max(LEAST)
+        (bytes / WHOLE).saturating_mul(self.eighths).max(least)
     }
 
     /// A span of this direction was measured, while the window had so many bytes.
@@ -221,8 +221,10 @@ impl Window {
 
     fn conclude(&mut self, trial: Trial, rate: u64, window: u64) -> Phase {
         let worth_it = match trial.change {
-            Change::More => rate >= trial.rate.saturating_add(trial.rate / 16),
-            Change::Less => rate >= trial.rate - trial.rate / 64,
+            // Half of what a path that is limited by its window would gain or lose. Less is what rates differ by anyway, and
+            // would lead upwards by chance, for more is kept as long as less is seen to cost something.
+            Change::More => rate >= trial.rate.saturating_add(trial.rate / 12),
+            Change::Less => rate >= trial.rate - trial.rate / 10,
         };
         if worth_it {
             // A step in the right direction is followed by the next at once.
@@ -254,6 +256,7 @@ mod tests {
     use crate::policy::Direction;
 
     const GIGABIT: u64 = 117_700_000;
+    const TEN_GIGABIT: u64 = 10 * GIGABIT;
     const CHUNK: u64 = CHUNK_MAX as u64;
 
     fn span(rate: u64, delay_us: u64) -> Span {
@@ -284,24 +287,24 @@ mod tests {
 
     #[test]
     fn delay_that_rises_alone_halves_it() {
-        let bytes = |window: &Window| window.bytes(GIGABIT, Duration::from_micros(200));
+        let bytes = |window: &Window| window.bytes(TEN_GIGABIT, Duration::from_micros(200));
         let mut window = Window::default();
         let whole = bytes(&window);
-        window.measured(&span(GIGABIT, 2000), whole);
-        window.measured(&span(GIGABIT, 3900), whole);
+        window.measured(&span(TEN_GIGABIT, 2000), whole);
+        window.measured(&span(TEN_GIGABIT, 3900), whole);
         assert_eq!(bytes(&window), whole, "not by half and 1 ms");
-        window.measured(&span(GIGABIT, 4100), whole);
+        window.measured(&span(TEN_GIGABIT, 4100), whole);
         assert_eq!(bytes(&window), whole / 8 * 4);
         // From the new delay on: no news, and it comes back by eighths.
         for eighths in 5..=8 {
-            window.measured(&span(GIGABIT, 4100), whole);
+            window.measured(&span(TEN_GIGABIT, 4100), whole);
             assert_eq!(bytes(&window), whole / 8 * eighths);
         }
-        // Again and again, one chunk is left.
+        // Again and again: what keeps the path busy is left.
         for delay in 1..20 {
-            window.measured(&span(GIGABIT, 4100 << delay), whole);
+            window.measured(&span(TEN_GIGABIT, 4100 << delay), whole);
         }
-        assert_eq!(bytes(&window), CHUNK);
+        assert_eq!(bytes(&window), 2 * CHUNK + BESIDE);
     }
 
     #[test]
