@@ -24,6 +24,9 @@ use super::tgtd::{DISK_LEN, TARGET, Tgtd};
 
 const DEPTH: u16 = 32;
 const IO_LEN_MAX: u32 = 1 << 20;
+const SCRATCH_LEN: u32 = 64 << 10;
+const SPARES: u16 = 16;
+const SPARE_LEN: u32 = 128 << 10;
 /// Longest wait for anything; the silence that fails a path is far shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,35 +54,10 @@ struct Host {
 
 impl Host {
     fn attach(target: &Tgtd, portals: &[std::net::SocketAddr], policy: PolicyKind) -> Host {
-        let description = describe(target);
-        let scratch = 64 << 10;
-        let links = LINKS_MAX as u8;
-        let mut slots =
-            Slots::with_spares(DEPTH, IO_LEN_MAX, links, scratch, 16, 128 << 10).expect("memory");
-        let (first, count) = slots.spares();
+        let mut slots = slots().expect("memory");
         let ring = Ring::new(None, LINKS_MAX as u8, &mut slots).expect("an io_uring");
-        let block_len = description.identity.block_len;
-        let login = parameters(0, Offer::default(), None);
-        let config = VolumeConfig {
-            depth: DEPTH,
-            first_scratch: BufferId(slots.scratch(ublk_dev::LinkId(0)).0),
-            scratch_len: scratch,
-            io_len_max: IO_LEN_MAX,
-            spares: SpareBuffers {
-                first: BufferId(first.0),
-                count,
-                len: 128 << 10,
-            },
-            initiator_name: login.initiator_name.clone(),
-            credentials: None,
-            offer: Offer::default(),
-            lun: Lun::from_number(1).expect("a small number"),
-            description,
-            no_path_retry: NoPathRetry::Queue,
-            policy,
-            allow_lun_reset: false,
-            seed: 1,
-        };
+        let config = config(target, policy);
+        let block_len = config.description.identity.block_len;
         let now = iscsi_client::time::Instant::from_nanos(ring.now());
         let gate = Arc::new(Gate::new());
         let turn = Turn::new(ring, slots, Volume::new(now, config), block_len)
@@ -90,26 +68,7 @@ impl Host {
             notes: vec![],
             gate,
         };
-        let mut taken = vec![];
-        for portal in portals {
-            let key = IsidKey {
-                initiator_name: &login.initiator_name,
-                target_name: TARGET,
-                portal_group: Some(Tpgt(1)),
-                portal: *portal,
-                lun: Lun::from_number(1).expect("a small number"),
-                queue: 0,
-            };
-            let isid = isid(&key, &taken);
-            taken.push(isid);
-            let path = PathConfig {
-                portal_name: portal.to_string(),
-                portal: *portal,
-                interface: None,
-                target_name: TARGET.into(),
-                portal_group: Some(Tpgt(1)),
-                isid,
-            };
+        for path in paths(portals) {
             host.turn.add_path(path).expect("room for a path");
         }
         host
@@ -192,6 +151,62 @@ impl Host {
         self.turn.volume().shut_down(now, Duration::from_secs(5));
         self.turn_until("shut down", |host| host.turn.volume().is_shut_down());
     }
+}
+
+/// The buffers of a queue.
+pub fn slots() -> std::io::Result<Slots> {
+    let links = LINKS_MAX as u8;
+    Slots::with_spares(DEPTH, IO_LEN_MAX, links, SCRATCH_LEN, SPARES, SPARE_LEN)
+}
+
+/// A volume on [`slots`].
+pub fn config(target: &Tgtd, policy: PolicyKind) -> VolumeConfig {
+    VolumeConfig {
+        depth: DEPTH,
+        first_scratch: BufferId(DEPTH),
+        scratch_len: SCRATCH_LEN,
+        io_len_max: IO_LEN_MAX,
+        spares: SpareBuffers {
+            first: BufferId(DEPTH + LINKS_MAX as u16),
+            count: SPARES,
+            len: SPARE_LEN,
+        },
+        initiator_name: parameters(0, Offer::default(), None).initiator_name,
+        credentials: None,
+        offer: Offer::default(),
+        lun: Lun::from_number(1).expect("a small number"),
+        description: describe(target),
+        no_path_retry: NoPathRetry::Queue,
+        policy,
+        allow_lun_reset: false,
+        seed: 1,
+    }
+}
+
+/// A path to each of these portals.
+pub fn paths(portals: &[std::net::SocketAddr]) -> Vec<PathConfig> {
+    let initiator_name = parameters(0, Offer::default(), None).initiator_name;
+    let mut taken = vec![];
+    for portal in portals {
+        let key = IsidKey {
+            initiator_name: &initiator_name,
+            target_name: TARGET,
+            portal_group: Some(Tpgt(1)),
+            portal: *portal,
+            lun: Lun::from_number(1).expect("a small number"),
+            queue: 0,
+        };
+        taken.push(isid(&key, &taken));
+    }
+    let path = |(portal, isid): (&std::net::SocketAddr, _)| PathConfig {
+        portal_name: portal.to_string(),
+        portal: *portal,
+        interface: None,
+        target_name: TARGET.into(),
+        portal_group: Some(Tpgt(1)),
+        isid,
+    };
+    portals.iter().zip(taken).map(path).collect()
 }
 
 fn describe(target: &Tgtd) -> Description {
