@@ -85,12 +85,40 @@ pub struct VolumeReport {
     pub unresolved: u64,
     /// Acknowledged writes that the target lost later; how often it said so.
     pub deferred_errors: u64,
+    /// Whether writes leave; `null` where no lease guards them.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
     /// Since when no path works, in seconds.
     pub no_path_seconds: Option<u64>,
     /// All paths, in the order given.
     pub paths: Vec<PathReport>,
     /// What the operator should know, one sentence each.
     pub notes: Vec<String>,
+}
+
+/// Whether writes leave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GateReport {
+    /// State.
+    pub state: GateWord,
+    /// Since when it is shut or refused, in UTC; `null` while it is open.
+    pub since: Option<String>,
+    /// Milliseconds until it shuts if no renewal comes; `null` unless it is open.
+    pub open_ms: Option<u64>,
+    /// Requests that would change the medium and wait for it.
+    pub waiting_writes: u32,
+}
+
+/// State of a gate, as one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateWord {
+    /// Writes leave.
+    Open,
+    /// They wait: the lease was not renewed in time.
+    Shut,
+    /// They fail: a lease is lost.
+    Refused,
 }
 
 /// State of a path, as one word.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::{
-    AttachReport, DiscoverReport, EventsReport, FenceWord, Health, PathReport, PathWord,
+    AttachReport, DiscoverReport, EventsReport, FenceWord, GateWord, Health, PathReport, PathWord,
     StandingWord, StatusReport, VolumeReport,
 };
 
@@ -118,8 +118,13 @@ fn volume(volume: &VolumeReport) -> String {
         },
         Health::Stuck => "STUCK".to_owned(),
     };
+    let writes = match volume.gate.as_ref().map(|gate| gate.state) {
+        None | Some(GateWord::Open) => "",
+        Some(GateWord::Shut) => "  WRITES WAIT",
+        Some(GateWord::Refused) => "  WRITES FAIL",
+    };
     let mut text = format!(
-        "{}  {}  {}  {state}{}\n",
+        "{}  {}  {}  {state}{writes}{}\n",
         volume.device,
         volume.wwid,
         size(volume.size_bytes),
@@ -127,7 +132,9 @@ fn volume(volume: &VolumeReport) -> String {
     );
     text.push_str(&paths_text(volume));
     fences(&mut text, volume);
-    let waiting = match volume.waiting {
+    // What waits for the lease waits for no path; a note says so.
+    let withheld = volume.gate.as_ref().map_or(0, |gate| gate.waiting_writes);
+    let waiting = match volume.waiting.saturating_sub(withheld) {
         0 => String::new(),
         n => format!("; {} wait for a path", count(n as usize, "request")),
     };

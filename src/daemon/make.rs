@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use iscsi_client::memory::BufferId;
@@ -264,6 +265,7 @@ fn queue_config(volume: &Volume, queue: DeviceQueue, plan: &Plan) -> Result<Queu
             allow_lun_reset: plan.settings.allow_fence == Some(AllowFence::LunReset),
             seed: u64::from_ne_bytes(seed),
         },
+        gate: Arc::clone(&volume.gate),
         open: Box::new(move || {
             let mut slots =
                 Slots::with_spares(depth, io_len_max, links, SCRATCH_LEN, SPARES, SPARE_LEN)?;

@@ -5,6 +5,7 @@ pub mod attach;
 mod carrier;
 pub mod detach;
 pub mod events;
+mod gate;
 pub mod make;
 pub mod notify;
 mod old_sessions;

@@ -13,6 +13,7 @@ use crate::report::{
     VolumeReport,
 };
 
+use super::gate;
 use super::volume::Volume;
 
 impl Volume {
@@ -50,6 +51,8 @@ impl Volume {
             records::file_name(&identity.wwid)
         ));
         let status = status.ok();
+        let gate = self.gate_report(status.as_ref());
+        notes.extend(gate.as_ref().and_then(gate::sentence));
         let number = |pick: fn(&VolumeStatus) -> u64| status.as_ref().map_or(0, pick);
         VolumeReport {
             device: self.node(),
@@ -81,6 +84,7 @@ impl Volume {
                 .map_or_else(FencesReport::default, |status| fences(status.fences)),
             unresolved: number(|status| status.unresolved.len() as u64),
             deferred_errors: number(|status| status.deferred_errors),
+            gate,
             no_path_seconds: status
                 .as_ref()
                 .and_then(|status| status.all_paths_down_since)

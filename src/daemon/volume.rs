@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Lun};
+use lockmgr::gate::Gate;
 use multipath::{
     Description, NoPathRetry, Note, OrderRefused, PathConfig, PathId, UnresolvedWrite, VolumeStatus,
 };
@@ -26,6 +27,7 @@ use crate::queue::{Mail, NotListening, Queue};
 use crate::report::{EventReport, PathWord};
 
 use super::events::{self, Events};
+use super::gate;
 use super::picture;
 
 /// A queue turns many times a second; one that does not answer for so long is stuck.
@@ -63,6 +65,8 @@ pub struct Volume {
     stage: Cell<Stage>,
     device: RefCell<Option<Arc<Device>>>,
     queue: RefCell<Option<Rc<Queue>>>,
+    /// Whether its writes may leave; not armed where no lease guards them.
+    pub(super) gate: Arc<Gate>,
     /// What happened to the volumes of this host.
     events: Rc<Events>,
     /// Portals of the paths, for what is told of them.
@@ -118,6 +122,7 @@ impl Volume {
             stage: Cell::new(Stage::Added),
             device: RefCell::new(Some(Arc::new(device))),
             queue: RefCell::new(None),
+            gate: Arc::default(),
             events: birth.events,
             portals: RefCell::default(),
             told_lost: Cell::new(0),
@@ -171,7 +176,11 @@ impl Volume {
             .map_err(|_| self.stuck())
     }
 
-    fn stuck(&self) -> Failure {
+    pub(super) fn queue(&self) -> Option<Rc<Queue>> {
+        self.queue.borrow().clone()
+    }
+
+    pub(super) fn stuck(&self) -> Failure {
         Failure::new(
             Kind::TimedOut,
             format!("{}: its queue thread does not answer", self.node()),
@@ -266,7 +275,13 @@ impl Volume {
                 Note::PathState { state, .. } => Some(picture::word(state)),
                 _ => None,
             };
-            let text = note.told(&name).to_string();
+            let text = match note {
+                Note::Writes {
+                    permission,
+                    waiting,
+                } => gate::told(permission, waiting),
+                _ => note.told(&name).to_string(),
+            };
             self.happened(at, note.path().map(name), state, text);
         }
         let lost = queue.notes_lost();

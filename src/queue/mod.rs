@@ -3,6 +3,7 @@
 //! The rest of the program speaks to it by mail: orders go in through a bounded mailbox and a doorbell, notes come out
 //! through a bounded channel that never blocks the queue.
 
+pub mod guard;
 mod memory;
 mod turn;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Isid;
+use lockmgr::gate::Gate;
 use multipath::{
     NoPathRetry, Note, OrderRefused, PathConfig, PathId, PolicyKind, UnresolvedWrite, Volume,
     VolumeConfig, VolumeStatus,
@@ -25,6 +27,7 @@ use ublk_dev::{Ring, Slots, Waker};
 use crate::control::PathOrder;
 use crate::host;
 
+use guard::{Told, Writes};
 pub use memory::TagMemory;
 pub use turn::{Device, Found, Front, Turn};
 
@@ -35,7 +38,6 @@ const MAIL_MAX: usize = 64;
 const NOTES_MAX: usize = 1024;
 
 /// An order to a queue.
-#[derive(Debug)]
 pub enum Mail {
     /// Add a path; answers its number, or `None` if the volume has as many as it can hold.
     AddPath(PathConfig, oneshot::Sender<Option<PathId>>),
@@ -58,6 +60,10 @@ pub enum Mail {
     RetryNow,
     /// The operator's order about the path with this ISID.
     Path(PathOrder, Isid, oneshot::Sender<Result<(), OrderRefused>>),
+    /// `TCP_USER_TIMEOUT` of the data connections from now on; answered when all have it.
+    UserTimeout(Duration, oneshot::Sender<()>),
+    /// Told when no write that was sent before can execute any more.
+    Drain(Told),
     /// A picture.
     Status(oneshot::Sender<VolumeStatus>),
     /// Fail what waits, log out, end the thread once the block device has stopped.
@@ -73,6 +79,8 @@ pub struct QueueConfig {
     pub name: String,
     /// The volume.
     pub volume: VolumeConfig,
+    /// Whether its writes may leave; not armed, or not yet, they may.
+    pub gate: Arc<Gate>,
     /// Makes the ring and its buffers, on the queue's own thread: the ring belongs to the thread that made it.
     pub open: Box<dyn FnOnce() -> io::Result<(Ring, Slots)> + Send>,
 }
@@ -82,6 +90,7 @@ pub struct QueueConfig {
 pub struct Queue {
     mail: Sender<Mail>,
     waker: Waker,
+    gate: Arc<Gate>,
     notes: Receiver<(Instant, Note)>,
     notes_lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -99,6 +108,7 @@ impl Queue {
         let (ready, started) = bounded::<io::Result<Waker>>(1);
         let notes_lost = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&notes_lost);
+        let gate = Arc::clone(&config.gate);
         let thread = std::thread::Builder::new()
             .name(config.name.clone())
             .spawn(move || {
@@ -113,7 +123,7 @@ impl Queue {
                 let block_len = config.volume.description.identity.block_len;
                 let now = Instant::from_nanos(ring.now());
                 let volume = Volume::new(now, config.volume);
-                let turn = Turn::new(ring, slots, volume, block_len);
+                let turn = Turn::new(ring, slots, volume, block_len).guarded_by(config.gate);
                 run(turn, &orders, &tell, &lost)
             })?;
         // The thread answers or ends; an ended thread shows as a closed channel.
@@ -129,6 +139,7 @@ impl Queue {
         Ok(Queue {
             mail,
             waker,
+            gate,
             notes,
             notes_lost,
             thread: Some(thread),
@@ -151,6 +162,15 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         self.send(Mail::Status(reply))?;
         answer.await.map_err(|_| NotListening)
+    }
+
+    /// The writes of its volume, for whoever keeps the lease that they depend on.
+    pub fn writes(&self) -> Writes {
+        Writes::new(
+            Arc::clone(&self.gate),
+            self.mail.clone(),
+            self.waker.clone(),
+        )
     }
 
     /// The next note, if there is one, and when it was made.
@@ -225,6 +245,11 @@ fn obey(turn: &mut Turn, order: Mail) {
         // Whoever asked may be gone by now; that is no concern of the queue.
         Mail::AddPath(path, reply) => drop(reply.send(turn.add_path(path))),
         Mail::Status(reply) => drop(reply.send(turn.volume().status())),
+        Mail::UserTimeout(limit, reply) => {
+            turn.set_user_timeout(limit);
+            let _ = reply.send(());
+        }
+        Mail::Drain(told) => turn.drain(told),
         Mail::RestoreUnresolved(writes) => turn.volume().restore_unresolved(&writes),
         Mail::SetNoPathRetry(rule) => turn.volume().set_no_path_retry(now, rule),
         Mail::SetPolicy(policy) => turn.volume().set_policy(policy),

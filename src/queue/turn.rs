@@ -5,20 +5,23 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use iscsi_client::outgoing::{Outgoing, Piece};
 use iscsi_client::session::Want;
 use iscsi_client::time::Instant;
+use lockmgr::gate::Gate;
 use multipath::volume::{LINKS_MAX, PATHS_MAX};
 use multipath::{
-    CloseHow, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request, Tag,
-    TcpProgress, Volume,
+    CloseHow, DrainId, IoError, LinkId, Lost, Note, Operation, Output, PathConfig, PathId, Request,
+    Tag, TcpProgress, Volume,
 };
 use ublk_dev::{
     BlockOp, BlockRequest, Close, Errno, Event, Into, LostReason, Ring, Slots, SocketOptions,
 };
 
+use super::guard::{Guard, Told};
 use super::memory::TagMemory;
 
 /// Data-In shorter than this is copied out of the staging buffer; longer stretches are received in place. A receive
@@ -71,6 +74,12 @@ pub struct Turn {
     early: Vec<(Tag, Result<(), IoError>)>,
     /// Links whose receive is being taken back.
     rearming: [bool; LINKS_MAX],
+    /// Whether writes may leave.
+    guard: Guard,
+    /// `TCP_USER_TIMEOUT` of the data connections.
+    user_timeout: Duration,
+    /// Who waits for drains.
+    drains: Vec<(DrainId, Told)>,
     pieces: Vec<Piece>,
     vectors: Vec<ublk_dev::Piece>,
 }
@@ -91,8 +100,19 @@ impl Turn {
             block_shift: block_len.trailing_zeros(),
             interfaces: vec![None; multipath::volume::PATHS_MAX],
             rearming: [false; LINKS_MAX],
+            guard: Guard::new(Arc::default()),
+            user_timeout: SocketOptions::default().user_timeout,
+            drains: Vec::new(),
             pieces: Vec::with_capacity(SEND_PIECES_MAX),
             vectors: Vec::with_capacity(SEND_PIECES_MAX),
+        }
+    }
+
+    /// Writes leave as this gate allows. Without one they always do.
+    pub fn guarded_by(self, gate: Arc<Gate>) -> Self {
+        Self {
+            guard: Guard::new(gate),
+            ..self
         }
     }
 
@@ -129,6 +149,22 @@ impl Turn {
         }
     }
 
+    /// How long bytes that our kernel holds may stay unacknowledged on the data connections: on those there are, and on
+    /// those to come.
+    pub fn set_user_timeout(&mut self, limit: Duration) {
+        self.user_timeout = limit;
+        for index in 0..PATHS_MAX {
+            let link = theirs(LinkId(index as u8));
+            self.ring.set_user_timeout(link, limit);
+        }
+    }
+
+    /// Tells when no write that was sent before now can execute any more; never, if the volume ends before.
+    pub fn drain(&mut self, told: Told) {
+        let id = self.volume.drain(self.now());
+        self.drains.push((id, told));
+    }
+
     /// Hands in a request that does not come from the ring.
     pub fn submit(&mut self, front: &mut impl Front, request: BlockRequest) {
         let now = self.now();
@@ -139,6 +175,7 @@ impl Turn {
     pub fn work(&mut self, front: &mut impl Front, note: &mut impl FnMut(Note)) -> Found {
         let now = self.now();
         let mut found = Found::default();
+        self.ask_permission();
         while let Some(event) = self.ring.next() {
             self.event(now, front, event, &mut found);
         }
@@ -152,16 +189,23 @@ impl Turn {
         // Filling a send can end a session: its close must not wait for the next event.
         self.perform(front, note);
         self.receive();
+        // The last moment before the sends are the kernel's: what must not leave any more is reset here.
+        self.ask_permission();
+        self.perform(front, note);
         found
     }
 
-    /// Submits what was prepared and waits for the next event, the volume's next timer or `until`.
+    /// Whether writes may leave at this moment.
+    fn ask_permission(&mut self) {
+        let now = self.now();
+        self.volume.permit(now, self.guard.permission(now));
+    }
+
+    /// Submits what was prepared and waits for the next event, the volume's next timer, the gate's deadline or `until`.
     pub fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
         let timer = self.volume.poll_timeout();
-        let until = match (timer, until) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, other) => one.or(other),
-        };
+        let times = [timer, self.guard.deadline(), until];
+        let until = times.into_iter().flatten().min();
         self.ring.submit_and_wait(until.map(Instant::nanos))
     }
 
@@ -277,6 +321,7 @@ impl Turn {
                     };
                     self.ring.close(theirs(link), how);
                 }
+                Output::Drained(through) => self.drained(through),
                 Output::Note(text) => note(text),
             }
         }
@@ -284,6 +329,13 @@ impl Turn {
 
     fn answer(&mut self, front: &mut impl Front, tag: Tag, result: Result<(), IoError>) {
         front.answer(&mut self.ring, &mut self.slots, tag, result.map_err(errno));
+    }
+
+    fn drained(&mut self, through: DrainId) {
+        let over = |(id, _): &mut (DrainId, _)| *id <= through;
+        for (_, told) in self.drains.extract_if(.., over) {
+            told();
+        }
     }
 
     /// Answers what was held back until its send was over.
@@ -303,6 +355,7 @@ impl Turn {
     fn connect(&mut self, link: LinkId, to: SocketAddr, path: PathId) {
         let mut options = SocketOptions {
             interface: self.interfaces[usize::from(path.0)].clone(),
+            user_timeout: self.user_timeout,
             ..SocketOptions::default()
         };
         // The volume does not watch a fence's connection, which carries a login and a few small commands: a target
@@ -317,6 +370,10 @@ impl Turn {
     fn transmit(&mut self, now: Instant) {
         for index in 0..LINKS_MAX {
             let link = LinkId(index as u8);
+            if !self.ring.connected(theirs(link)) || self.ring.sending(theirs(link)) {
+                continue;
+            }
+            self.ask_permission();
             let Some(head) = self.ring.head(theirs(link)) else {
                 continue;
             };
@@ -419,5 +476,7 @@ fn errno(error: IoError) -> Errno {
         IoError::ReadOnly => Errno::IO,
         IoError::NotSupported => Errno::NOT_SUPPORTED,
         IoError::Medium => Errno::NO_DATA,
+        // What a host hears whose reservation another one took: final, retried by nobody, and not the disk's fault.
+        IoError::Forbidden => Errno::RESERVATION,
     }
 }

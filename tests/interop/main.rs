@@ -5,6 +5,7 @@
 mod client;
 mod conformance;
 mod proxy;
+mod queue;
 mod tgtd;
 mod volume;
 

@@ -1,14 +1,19 @@
 //! The whole data path but the ublk driver: the program's own turn over real TCP, two portals of a real target.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::{Duration, Instant as Clock};
 
 use iscsi_client::login::Offer;
 use iscsi_client::memory::BufferId;
 use iscsi_client::wire::{Lun, Tpgt};
+use lockmgr::gate::Gate;
 use multipath::{
-    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, PolicyKind, SpareBuffers,
-    Tag, Volume, VolumeConfig, VolumeStatus, isid,
+    Description, IsidKey, LINKS_MAX, NoPathRetry, PathConfig, PathState, Permission, PolicyKind,
+    SpareBuffers, Tag, Volume, VolumeConfig, VolumeStatus, isid,
 };
+use sanblk::queue::guard::USER_TIMEOUT;
 use sanblk::queue::{Front, Turn};
 use ublk_dev::{BlockOp, BlockRequest, Errno, Ring, Slots};
 
@@ -19,6 +24,9 @@ use super::tgtd::{DISK_LEN, TARGET, Tgtd};
 
 const DEPTH: u16 = 32;
 const IO_LEN_MAX: u32 = 1 << 20;
+const SCRATCH_LEN: u32 = 64 << 10;
+const SPARES: u16 = 16;
+const SPARE_LEN: u32 = 128 << 10;
 /// Longest wait for anything; the silence that fails a path is far shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,66 +49,26 @@ struct Host {
     turn: Turn,
     answers: Answers,
     notes: Vec<String>,
+    gate: Arc<Gate>,
 }
 
 impl Host {
     fn attach(target: &Tgtd, portals: &[std::net::SocketAddr], policy: PolicyKind) -> Host {
-        let description = describe(target);
-        let scratch = 64 << 10;
-        let links = LINKS_MAX as u8;
-        let mut slots =
-            Slots::with_spares(DEPTH, IO_LEN_MAX, links, scratch, 16, 128 << 10).expect("memory");
-        let (first, count) = slots.spares();
+        let mut slots = slots().expect("memory");
         let ring = Ring::new(None, LINKS_MAX as u8, &mut slots).expect("an io_uring");
-        let block_len = description.identity.block_len;
-        let login = parameters(0, Offer::default(), None);
-        let config = VolumeConfig {
-            depth: DEPTH,
-            first_scratch: BufferId(slots.scratch(ublk_dev::LinkId(0)).0),
-            scratch_len: scratch,
-            io_len_max: IO_LEN_MAX,
-            spares: SpareBuffers {
-                first: BufferId(first.0),
-                count,
-                len: 128 << 10,
-            },
-            initiator_name: login.initiator_name.clone(),
-            credentials: None,
-            offer: Offer::default(),
-            lun: Lun::from_number(1).expect("a small number"),
-            description,
-            no_path_retry: NoPathRetry::Queue,
-            policy,
-            allow_lun_reset: false,
-            seed: 1,
-        };
+        let config = config(target, policy);
+        let block_len = config.description.identity.block_len;
         let now = iscsi_client::time::Instant::from_nanos(ring.now());
-        let turn = Turn::new(ring, slots, Volume::new(now, config), block_len);
+        let gate = Arc::new(Gate::new());
+        let turn = Turn::new(ring, slots, Volume::new(now, config), block_len)
+            .guarded_by(Arc::clone(&gate));
         let mut host = Host {
             turn,
             answers: Answers::default(),
             notes: vec![],
+            gate,
         };
-        let mut taken = vec![];
-        for portal in portals {
-            let key = IsidKey {
-                initiator_name: &login.initiator_name,
-                target_name: TARGET,
-                portal_group: Some(Tpgt(1)),
-                portal: *portal,
-                lun: Lun::from_number(1).expect("a small number"),
-                queue: 0,
-            };
-            let isid = isid(&key, &taken);
-            taken.push(isid);
-            let path = PathConfig {
-                portal_name: portal.to_string(),
-                portal: *portal,
-                interface: None,
-                target_name: TARGET.into(),
-                portal_group: Some(Tpgt(1)),
-                isid,
-            };
+        for path in paths(portals) {
             host.turn.add_path(path).expect("room for a path");
         }
         host
@@ -183,6 +151,62 @@ impl Host {
         self.turn.volume().shut_down(now, Duration::from_secs(5));
         self.turn_until("shut down", |host| host.turn.volume().is_shut_down());
     }
+}
+
+/// The buffers of a queue.
+pub fn slots() -> std::io::Result<Slots> {
+    let links = LINKS_MAX as u8;
+    Slots::with_spares(DEPTH, IO_LEN_MAX, links, SCRATCH_LEN, SPARES, SPARE_LEN)
+}
+
+/// A volume on [`slots`].
+pub fn config(target: &Tgtd, policy: PolicyKind) -> VolumeConfig {
+    VolumeConfig {
+        depth: DEPTH,
+        first_scratch: BufferId(DEPTH),
+        scratch_len: SCRATCH_LEN,
+        io_len_max: IO_LEN_MAX,
+        spares: SpareBuffers {
+            first: BufferId(DEPTH + LINKS_MAX as u16),
+            count: SPARES,
+            len: SPARE_LEN,
+        },
+        initiator_name: parameters(0, Offer::default(), None).initiator_name,
+        credentials: None,
+        offer: Offer::default(),
+        lun: Lun::from_number(1).expect("a small number"),
+        description: describe(target),
+        no_path_retry: NoPathRetry::Queue,
+        policy,
+        allow_lun_reset: false,
+        seed: 1,
+    }
+}
+
+/// A path to each of these portals.
+pub fn paths(portals: &[std::net::SocketAddr]) -> Vec<PathConfig> {
+    let initiator_name = parameters(0, Offer::default(), None).initiator_name;
+    let mut taken = vec![];
+    for portal in portals {
+        let key = IsidKey {
+            initiator_name: &initiator_name,
+            target_name: TARGET,
+            portal_group: Some(Tpgt(1)),
+            portal: *portal,
+            lun: Lun::from_number(1).expect("a small number"),
+            queue: 0,
+        };
+        taken.push(isid(&key, &taken));
+    }
+    let path = |(portal, isid): (&std::net::SocketAddr, _)| PathConfig {
+        portal_name: portal.to_string(),
+        portal: *portal,
+        interface: None,
+        target_name: TARGET.into(),
+        portal_group: Some(Tpgt(1)),
+        isid,
+    };
+    portals.iter().zip(taken).map(path).collect()
 }
 
 fn describe(target: &Tgtd) -> Description {
@@ -398,4 +422,79 @@ fn nothing_is_lost_while_no_path_works() {
     register.run(&mut host, 200);
     register.finish(&mut host);
     host.shut_down();
+}
+
+#[test]
+fn writes_end_with_the_lease_and_reads_go_on() {
+    let target = Tgtd::start(&[]);
+    let mut host = Host::attach(&target, &target.portals, PolicyKind::LateBinding);
+    host.wait_for_paths(2);
+    host.turn.set_user_timeout(USER_TIMEOUT);
+
+    // Each tag overwrites a megabyte of its own, again and again, until the deadline passes in the midst of that.
+    let writers = 1..DEPTH;
+    let mut version = 0;
+    let mut write = |host: &mut Host, tag: u16| {
+        version += 1;
+        host.fill(tag, &pattern(version, IO_LEN_MAX as usize));
+        host.start(tag, BlockOp::Write, place(tag), BLOCKS);
+    };
+    let now = lockmgr::time::Instant::from_nanos(host.turn.now().nanos());
+    host.gate
+        .arm(now, now, Duration::from_millis(300))
+        .expect("it is not armed yet");
+    for tag in writers.clone() {
+        write(&mut host, tag);
+    }
+    host.turn_until("the deadline", |host| {
+        for (tag, result) in std::mem::take(&mut host.answers.0) {
+            assert_eq!(result, Ok(()));
+            write(host, tag.0);
+        }
+        host.status().permission.0 == Permission::Withheld
+    });
+    assert_eq!(host.gate.deadline(), None, "shut for all");
+
+    // What was under way is over at some time; all the rest waits.
+    let over = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&over);
+    host.turn.drain(Box::new(move || told.store(true, Release)));
+    host.turn_until("the end of what was sent", |_| over.load(Acquire));
+    assert_eq!(host.status().unresolved, []);
+    assert_eq!(host.status().waiting_writes, u32::from(DEPTH) - 1);
+    assert_eq!(
+        host.answers.0,
+        [],
+        "no write is answered without permission"
+    );
+
+    // Reads go on, and find what the drain left, however often they look.
+    let medium = |host: &mut Host| -> Vec<u8> {
+        let regions = writers.clone().map(|tag| {
+            host.run(0, BlockOp::Read, place(tag), BLOCKS);
+            host.buffer(0, IO_LEN_MAX as usize)
+        });
+        regions.collect::<Vec<_>>().concat()
+    };
+    let then = medium(&mut host);
+    host.wait_for_paths(2);
+    assert!(medium(&mut host) == then, "written to after the drain");
+
+    host.gate.refuse();
+    host.turn_until("the end of the writes", |host| {
+        host.answers.0.len() == writers.len()
+    });
+    for (_, result) in std::mem::take(&mut host.answers.0) {
+        assert_eq!(result, Err(Errno::RESERVATION));
+    }
+    assert!(medium(&mut host) == then);
+    host.shut_down();
+}
+
+/// Longest request in blocks.
+const BLOCKS: u32 = IO_LEN_MAX / 512;
+
+/// Where a tag writes.
+fn place(tag: u16) -> u64 {
+    u64::from(tag) * u64::from(BLOCKS)
 }

@@ -19,9 +19,10 @@ use kit::target::ConnId;
 use kit::world::{HostEvent, World};
 use multipath::{
     CloseHow, FenceKind, IoError, LinkId, Lost, NoPathRetry, Note, Operation, Output, PathState,
-    PathStatus, Tag, TcpProgress, Volume,
+    PathStatus, Permission, Tag, TcpProgress, Volume,
 };
 
+use crate::gate::Gate;
 use crate::orders::attach;
 use crate::plan::{Order, Plan, SPARE_LEN, SPARES};
 
@@ -128,6 +129,10 @@ pub struct Host {
     head: Vec<u8>,
     pub(crate) prng: Prng,
     pub(crate) orders: VecDeque<(Instant, Order)>,
+    /// Whether writes may leave.
+    pub gate: Gate,
+    /// As the volume was told last.
+    pub(crate) permission: Permission,
     /// A shutdown is under way and must be over by then.
     pub(crate) ends_by: Option<Instant>,
     /// EIO is a legal answer: by a rule that is or was in force, or by a shutdown.
@@ -166,6 +171,8 @@ impl Host {
             slip: None,
             next_request: now,
             orders: VecDeque::new(),
+            gate: Gate::new(plan.gate.clone()),
+            permission: Permission::Granted,
             ends_by: None,
             may_fail: plan.no_path_retry != NoPathRetry::Queue,
             untouched: vec![CANARY; len],
@@ -191,6 +198,7 @@ impl Host {
             }
             self.turn();
             self.obey();
+            self.keep();
             self.fire_timers();
             // A volume that is over has no timer of its own to be attached again by.
             let is_over = self.ends_by.is_some() && self.volume.is_shut_down();
@@ -201,6 +209,7 @@ impl Host {
                 wake = wake.min(*at);
             }
             wake = wake.min(self.ends_by.unwrap_or(wake));
+            wake = wake.min(self.gate.poll_timeout().unwrap_or(wake));
             // A send that its connection did not outlive is never done.
             let dues = self.slots.values().filter_map(|slot| {
                 let sent = slot.sending.as_ref().map(|sending| sending.done);
@@ -259,6 +268,7 @@ impl Host {
                 let status = self.volume.status();
                 self.open.is_empty()
                     && self.ends_by.is_none()
+                    && self.gate.is_settled()
                     && status.paths.iter().all(up)
                     && status.unresolved.is_empty()
             }
@@ -327,6 +337,11 @@ impl Host {
         let now = self.world.now();
         let mut again = true;
         while again {
+            if self.ask_gate(now) {
+                while let Some(output) = self.volume.poll_output() {
+                    self.perform(now, output);
+                }
+            }
             again = self.report_ends(now);
             again |= self.finish_sends(now);
             again |= self.take_back(now);
@@ -387,15 +402,18 @@ impl Host {
 
     fn finish_sends(&mut self, now: Instant) -> bool {
         let mut any = false;
-        for slot in self.slots.values_mut() {
-            let due = slot
-                .sending
-                .as_ref()
-                .is_some_and(|sending| sending.done <= now);
-            if due && slot.over.is_none() {
-                let sending = slot.sending.take().expect("it is due");
+        let links: Vec<LinkId> = self.slots.keys().copied().collect();
+        for link in links {
+            let slot = self.slots.get_mut(&link).expect("it was there");
+            if slot.over.is_some() {
+                continue;
+            }
+            let conn = slot.conn;
+            let due = |sending: &mut Sending| sending.done <= now;
+            if let Some(sending) = slot.sending.take_if(due) {
                 sending.judge(&self.open, self.plan.depth);
-                self.world.send(slot.conn, &gather(&sending, &self.memory));
+                self.judge_send(now, link, &sending);
+                self.world.send(conn, &gather(&sending, &self.memory));
                 any = true;
             }
         }
@@ -404,24 +422,28 @@ impl Host {
 
     fn start_sends(&mut self, now: Instant) -> bool {
         let mut any = false;
-        for (link, slot) in &mut self.slots {
+        let links: Vec<LinkId> = self.slots.keys().copied().collect();
+        for link in links {
+            let slot = &self.slots[&link];
             if !slot.connected || slot.sending.is_some() || slot.over.is_some() {
                 continue;
             }
             let mut pieces = Vec::with_capacity(PIECES_MAX);
             let mut out = Outgoing::new(&mut self.head, &mut pieces, self.plan.send_max);
             self.volume
-                .poll_transmit(now, *link, &mut self.memory, &mut out);
+                .poll_transmit(now, link, &mut self.memory, &mut out);
             if !pieces.is_empty() {
                 any = true;
                 // Most sends fit the socket's buffer at once; some wait for room.
                 let most = if self.prng.below(16) == 0 { 2_000 } else { 40 };
                 let done = now + Duration::from_micros(self.prng.below(most));
-                slot.sending = Some(Sending {
+                let sending = Sending {
                     head: self.head.clone(),
                     pieces,
                     done,
-                });
+                };
+                self.judge_send(now, link, &sending);
+                self.slots.get_mut(&link).expect("it was there").sending = Some(sending);
             }
         }
         any
@@ -522,6 +544,7 @@ impl Host {
                     slot.rearm.get_or_insert(now + delay);
                 }
             }
+            Output::Drained(through) => self.hear_drained(through),
             Output::Note(Note::Fenced { by, .. }) => match by {
                 FenceKind::TimedHold => self.holds += 1,
                 FenceKind::LunReset => self.resets += 1,
@@ -577,6 +600,7 @@ impl Host {
                     // A unit that is another one now is gone, whatever the rule.
                     IoError::Io => self.may_fail || self.world.was_swapped(),
                     IoError::ReadOnly => self.world.was_write_protected(),
+                    IoError::Forbidden => self.may_be_forbidden(open.operation),
                     _ => false,
                 };
                 assert!(allowed, "{:?} failed with {error:?}", open.operation);
@@ -601,6 +625,7 @@ impl Host {
     fn judge_effects(&mut self) {
         let (ours, impostor) = self.world.take_effects();
         assert_eq!(impostor, [], "another disk was changed");
+        self.judge_silence(&ours);
         for effect in ours {
             if let Err(breach) = self.judge.effect(&effect) {
                 panic!("{breach:?} by {:?}", effect.nexus);

@@ -7,6 +7,7 @@
 //! to, and the target finds no fault with our protocol. `SANBLK_SEED=.. cargo test -p sanblk --test sim` (or `SEED=..`) replays
 //! one seed, `SANBLK_SEEDS=2000` runs so many of each kind, `cargo lab soak` far more.
 
+mod gate;
 mod host;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -38,6 +39,7 @@ fn run_plan(plan: Plan, begin: impl FnOnce(&mut Host)) -> Host {
     let end = host.world.now() + duration;
     host.run(end, Until::TheEnd);
     host.world.make_peace();
+    host.gate.make_peace(host.world.now());
     let end = host.world.now() + Duration::from_secs(2);
     host.run(end, Until::TheEnd);
     host.give_back_paths();
@@ -97,6 +99,22 @@ fn everything_goes_wrong() {
     for seed in seeds(100) {
         run(seed, Trouble::Everything);
     }
+}
+
+#[test]
+fn the_permission_to_write_comes_and_goes() {
+    let (mut restored, mut drained, mut refused) = (0, 0, 0);
+    let seeds = seeds(100);
+    for seed in &seeds {
+        let host = run(*seed, Trouble::Lease);
+        restored += host.gate.restored;
+        drained += host.gate.drained;
+        refused += u64::from(host.gate.is_refused());
+    }
+    assert!(
+        (restored > 0 && drained > 0 && refused > 0) || seeds.len() < 100,
+        "{restored} restored, {drained} drained, {refused} refused"
+    );
 }
 
 #[test]

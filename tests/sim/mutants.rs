@@ -213,6 +213,24 @@ fn a_buffer_given_back_while_it_is_sent_from() {
 }
 
 #[test]
+fn a_write_without_permission() {
+    let broken = Broken::Volume(VolumeMutant::WriteWithoutPermission);
+    is_caught(broken, Trouble::Lease, &["leaves without permission"]);
+}
+
+#[test]
+fn the_rest_of_a_write_without_permission() {
+    let broken = Broken::Volume(VolumeMutant::DataOutWithoutPermission);
+    is_caught(broken, Trouble::Lease, &["leaves without permission"]);
+}
+
+#[test]
+fn a_drain_that_ends_too_early() {
+    let broken = Broken::Volume(VolumeMutant::DrainedTooEarly);
+    is_caught(broken, Trouble::Lease, &["executed after the drain"]);
+}
+
+#[test]
 fn a_command_beyond_the_window() {
     let broken = Broken::Session(SessionMutant::BeyondTheWindow);
     is_caught(broken, Trouble::Backend, &["CmdSN beyond the window"]);

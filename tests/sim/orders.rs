@@ -18,6 +18,7 @@ impl Host {
         let now = self.world.now();
         let orders = self.plan.orders.iter();
         self.orders = orders.map(|&(after, order)| (now + after, order)).collect();
+        self.gate.begin(now);
     }
 
     /// Carries out orders that are due.

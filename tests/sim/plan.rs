@@ -19,6 +19,7 @@ use multipath::{
     UnresolvedWrite, VolumeConfig,
 };
 
+use crate::gate::Episode;
 use crate::host::{IO_LEN_MAX, SCRATCH_LEN};
 
 /// All-paths-down rules to draw from.
@@ -93,6 +94,8 @@ pub enum Trouble {
     Backend,
     /// All that, and the target restarts.
     Everything,
+    /// The backend's, and the permission to write comes and goes.
+    Lease,
     /// Links stay away longer than any timed hold, and writes hide wherever they can for as long as it allows.
     Outages,
 }
@@ -150,6 +153,8 @@ pub struct Plan {
     pub incidents: u64,
     /// Orders, and when after the start of the trouble.
     pub orders: Vec<(Duration, Order)>,
+    /// When writes may not leave.
+    pub gate: Vec<Episode>,
     /// How long trouble lasts.
     pub duration: Duration,
     /// Longest pause between two requests in microseconds.
@@ -206,6 +211,7 @@ impl Plan {
                 prng.between(1, 14)
             },
             orders,
+            gate: Vec::new(),
             duration,
             think_us: THINK_US,
             bursts: 25,
@@ -222,6 +228,9 @@ impl Plan {
             _ => plan,
         };
         plan.draw_path_orders();
+        if trouble == Trouble::Lease {
+            plan.gate = Episode::draw(&mut prng, duration);
+        }
         plan
     }
 
@@ -289,7 +298,9 @@ impl Plan {
         let most = match trouble {
             Trouble::Everything => 4,
             Trouble::Outages => 2,
-            Trouble::None | Trouble::Network | Trouble::Backend => return Vec::new(),
+            Trouble::None | Trouble::Network | Trouble::Backend | Trouble::Lease => {
+                return Vec::new();
+            }
         };
         let mut orders: Vec<(Duration, Order)> = (0..prng.below(most))
             .map(|_| {
@@ -309,7 +320,7 @@ impl Plan {
     /// Mixes in what the operator does to single paths, drawn apart so that all else of a seed stays what it was.
     fn draw_path_orders(&mut self) {
         let most = match self.trouble {
-            Trouble::Network | Trouble::Everything | Trouble::Outages => 8,
+            Trouble::Network | Trouble::Everything | Trouble::Outages | Trouble::Lease => 8,
             Trouble::None | Trouble::Backend => return,
         };
         let mut prng = Prng::new(self.seed.rotate_left(23) ^ 0x70a7);
@@ -444,7 +455,7 @@ impl Plan {
         let kinds = match self.trouble {
             Trouble::None => return,
             Trouble::Network => NETWORK_KINDS,
-            Trouble::Backend => BACKEND_KINDS,
+            Trouble::Backend | Trouble::Lease => BACKEND_KINDS,
             Trouble::Everything => ALL_KINDS,
             Trouble::Outages => return self.plan_outage(world, prng, at, link),
         };

@@ -1,7 +1,7 @@
 //! A link: one TCP connection slot of a ring, what its socket is set to, and how it ends.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -130,13 +130,17 @@ pub(crate) fn open(to: &SocketAddr, options: &SocketOptions) -> io::Result<Owned
     if let Some(interface) = &options.interface {
         socket::bind_to_device(fd, interface)?;
     }
-    let user_timeout_ms = i32::try_from(options.user_timeout.as_millis()).unwrap_or(i32::MAX);
     let lowat = i32::try_from(options.notsent_lowat).unwrap_or(i32::MAX);
     socket::set_tcp(fd, libc::TCP_NODELAY, 1)?;
-    socket::set_tcp(fd, libc::TCP_USER_TIMEOUT, user_timeout_ms)?;
+    set_user_timeout(fd, options.user_timeout)?;
     socket::set_tcp(fd, libc::TCP_NOTSENT_LOWAT, lowat)?;
     socket::linger(fd, Some(0))?;
     Ok(socket)
+}
+
+pub(crate) fn set_user_timeout(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<()> {
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    socket::set_tcp(socket, libc::TCP_USER_TIMEOUT, millis)
 }
 
 /// The life of a link. `Lost` is reported on the way from `Closing` to `Free`, and only there.

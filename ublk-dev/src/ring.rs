@@ -280,6 +280,17 @@ impl Ring {
         socket::tcp_info(self.engine.socket(link.0)?).ok()
     }
 
+    /// Sets `TCP_USER_TIMEOUT` of the link's socket, in whole milliseconds. On bytes that wait already it counts from when the
+    /// kernel looks at them next: at their next repetition, or the next probe of a closed window. Does nothing on a free
+    /// link.
+    pub fn set_user_timeout(&self, link: LinkId, timeout: Duration) {
+        if let Some(socket) = self.engine.socket(link.0) {
+            // A plain store into the socket. It cannot fail on one that took the option when it was made.
+            let result = link::set_user_timeout(socket, timeout);
+            debug_assert!(result.is_ok(), "{link:?}: {result:?}");
+        }
+    }
+
     /// Header space for the link's next send; `None` while one is in flight or the link is not connected.
     pub fn head(&mut self, link: LinkId) -> Option<&mut [u8]> {
         if !self.connected(link) || self.engine.sending(link.0) {

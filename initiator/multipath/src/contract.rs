@@ -77,7 +77,26 @@ pub enum IoError {
     NotSupported,
     /// ENODATA: medium error.
     Medium,
+    /// EBADE: the permission to write was revoked for good.
+    Forbidden,
 }
+
+/// Whether what changes the medium may leave now. Whoever owns the volume decides that, for reasons that it does not know: a
+/// lease on the data, say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Permission {
+    /// It may.
+    #[default]
+    Granted,
+    /// Not now: it waits until the permission is granted again or revoked.
+    Withheld,
+    /// Never again: it fails with [`IoError::Forbidden`].
+    Revoked,
+}
+
+/// An order of [`Volume::drain`](crate::Volume::drain), in order of their times.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct DrainId(pub u32);
 
 /// What happens to requests while no path works (multipath's `no_path_retry`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -313,6 +332,8 @@ pub enum Output {
         /// How.
         how: CloseHow,
     },
+    /// No write that was sent before this drain, or an earlier one, was ordered can execute any more.
+    Drained(DrainId),
     /// Something the operator may want to know. Bounded: the oldest are dropped and counted.
     Note(Note),
 }
@@ -502,6 +523,10 @@ pub struct VolumeStatus {
     pub no_path_retry: NoPathRetry,
     /// Present setting.
     pub policy: PolicyKind,
+    /// Whether writes may leave, and since when that is so; `None` if it was never otherwise.
+    pub permission: (Permission, Option<Instant>),
+    /// Requests that would change the medium and have something to send.
+    pub waiting_writes: u32,
     /// An earlier acknowledged write was lost by the target (deferred error); how often.
     pub deferred_errors: u64,
     /// The smallest capacity in blocks that a usable path reports, if that is less than the identity's, which follows a

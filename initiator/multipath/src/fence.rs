@@ -25,7 +25,7 @@
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Tpgt};
 
-use crate::contract::UnresolvedWrite;
+use crate::contract::{DrainId, UnresolvedWrite};
 use crate::ladder::Hideout;
 use crate::mutant::{Mutant, lives};
 
@@ -72,6 +72,8 @@ struct Copy {
     extent: Extent,
     nexus: Nexus,
     hideout: Hideout,
+    /// Drains that were ordered before it was sent.
+    epoch: DrainId,
 }
 
 /// The ledger of unresolved writes: each entry is a copy that may still execute.
@@ -92,8 +94,8 @@ impl Ledger {
         }
     }
 
-    /// The session of `nexus` died with a sent and unanswered write of this request.
-    pub fn record(&mut self, request: Serial, extent: Extent, nexus: Nexus) {
+    /// The session of `nexus` died with a sent and unanswered write of this request, which was sent after that many drains.
+    pub fn record(&mut self, request: Serial, extent: Extent, nexus: Nexus, epoch: DrainId) {
         if lives(Mutant::RetryWithoutFence) {
             return;
         }
@@ -102,6 +104,7 @@ impl Ledger {
             extent,
             nexus,
             hideout: Hideout::Kernel,
+            epoch,
         };
         // The parts of a request do not overlap, and each has one task at a time. Yet where a login alone is no proof, the
         // path carries IO again while its older session is waited out, and may leave the same copy a second time: what
@@ -171,6 +174,7 @@ impl Ledger {
                 portal_group: write.portal_group,
             },
             hideout: Hideout::Unknown,
+            epoch: DrainId::default(),
         });
         self.ownerless += 1;
     }
@@ -250,6 +254,11 @@ impl Ledger {
             .map(|copy| copy.nexus)
     }
 
+    /// When each copy was sent, in drains. A retry that died like the write before it counts from that.
+    pub fn epochs(&self) -> impl Iterator<Item = DrainId> + '_ {
+        self.copies.iter().map(|copy| copy.epoch)
+    }
+
     /// Whether nothing is unresolved.
     pub fn is_empty(&self) -> bool {
         self.copies.is_empty()
@@ -279,6 +288,8 @@ mod tests {
         portal_group: Some(Tpgt(1)),
     };
 
+    const NONE: DrainId = DrainId(0);
+
     fn extent(lba: u64, blocks: u32) -> Extent {
         Extent { lba, blocks }
     }
@@ -307,7 +318,7 @@ mod tests {
     #[test]
     fn only_its_own_retry_may_touch_an_unresolved_extent() {
         let mut ledger = Ledger::new(8, 8);
-        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(1), extent(8, 8), A, NONE);
         assert!(ledger.is_unresolved(Serial(1)));
         assert!(!ledger.forbids(Serial(1), extent(8, 8)));
         assert!(ledger.forbids(Serial(2), extent(15, 1)));
@@ -317,9 +328,9 @@ mod tests {
     #[test]
     fn every_session_that_may_hold_a_copy_must_be_dead() {
         let mut ledger = Ledger::new(8, 8);
-        ledger.record(Serial(1), extent(8, 4), A);
-        ledger.record(Serial(1), extent(12, 4), A);
-        ledger.record(Serial(1), extent(8, 8), B);
+        ledger.record(Serial(1), extent(8, 4), A, NONE);
+        ledger.record(Serial(1), extent(12, 4), A, NONE);
+        ledger.record(Serial(1), extent(8, 8), B, NONE);
         assert_eq!(ledger.proven_dead(A), 2);
         assert!(ledger.is_unresolved(Serial(1)));
         assert!(ledger.forbids(Serial(2), extent(8, 1)));
@@ -331,7 +342,7 @@ mod tests {
     #[test]
     fn the_same_isid_in_another_portal_group_proves_nothing() {
         let mut ledger = Ledger::new(8, 8);
-        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(1), extent(8, 8), A, NONE);
         let elsewhere = Nexus {
             portal_group: Some(Tpgt(2)),
             ..A
@@ -351,8 +362,8 @@ mod tests {
             isid: A.isid,
             portal_group: A.portal_group,
         });
-        ledger.record(Serial(1), extent(8, 8), A);
-        ledger.record(Serial(2), extent(8, 8), B);
+        ledger.record(Serial(1), extent(8, 8), A, NONE);
+        ledger.record(Serial(2), extent(8, 8), B, NONE);
         assert_eq!(ledger.hideout(B), Some(Hideout::Kernel));
         assert!(ledger.silenced(at(5), B));
         assert!(!ledger.silenced(at(6), B), "only once");
@@ -372,7 +383,7 @@ mod tests {
         ledger.stuck(at(12), A);
         assert_eq!(ledger.hideout(A), Some(Hideout::Backend { since: at(12) }));
         // The retry went over the same path and died with it: one copy, at its worst.
-        ledger.record(Serial(1), extent(8, 8), A);
+        ledger.record(Serial(1), extent(8, 8), A, NONE);
         assert_eq!(ledger.hideout(A), Some(Hideout::Kernel));
         assert_eq!(ledger.proven_dead(A), 2);
         assert_eq!(ledger.hideout(A), None);
@@ -381,8 +392,8 @@ mod tests {
     #[test]
     fn a_failed_write_still_blocks_its_extent_even_for_its_tag_s_next_request() {
         let mut ledger = Ledger::new(8, 1);
-        ledger.record(Serial(1), extent(8, 8), A);
-        ledger.record(Serial(2), extent(32, 8), A);
+        ledger.record(Serial(1), extent(8, 8), A, NONE);
+        ledger.record(Serial(2), extent(32, 8), A, NONE);
         assert!(ledger.disown(Serial(1)));
         assert!(
             ledger.forbids(Serial(1), extent(8, 1)),
@@ -395,8 +406,22 @@ mod tests {
         );
         assert!(ledger.disown(Serial(4)), "nothing of it is unresolved");
         assert_eq!(ledger.proven_dead(A), 2);
-        ledger.record(Serial(5), extent(0, 1), B);
+        ledger.record(Serial(5), extent(0, 1), B, NONE);
         assert!(ledger.disown(Serial(5)), "the proof made room");
+    }
+
+    #[test]
+    fn a_copy_is_as_old_as_the_first_write_that_it_stands_for() {
+        let mut ledger = Ledger::new(8, 8);
+        ledger.record(Serial(1), extent(8, 8), A, DrainId(3));
+        ledger.record(Serial(1), extent(8, 8), A, DrainId(5));
+        ledger.record(Serial(2), extent(32, 8), B, DrainId(4));
+        assert_eq!(
+            ledger.epochs().collect::<Vec<_>>(),
+            [DrainId(3), DrainId(4)]
+        );
+        ledger.proven_dead(A);
+        assert_eq!(ledger.epochs().min(), Some(DrainId(4)));
     }
 
     #[test]

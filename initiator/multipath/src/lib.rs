@@ -34,9 +34,10 @@ mod task;
 pub mod volume;
 
 pub use contract::{
-    CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
-    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, PolicyKind,
-    Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
+    CloseHow, Dead, DrainId, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, Permission,
+    PolicyKind, Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig,
+    VolumeStatus,
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, TaskSet, UnmapLimits};
 pub use isid::{IsidKey, isid, probe_isid};

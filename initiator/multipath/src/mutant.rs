@@ -23,6 +23,12 @@ pub enum Mutant {
     /// A second copy of a read is published, and the request answered, while the first may still be received into its
     /// buffer.
     AnsweredWhileReceiving,
+    /// When the permission to write ends, only whole commands are stopped: the rest of a write that has begun leaves.
+    DataOutWithoutPermission,
+    /// New writes leave although the permission is withheld.
+    WriteWithoutPermission,
+    /// A drain is over when nothing is on a session any more, whatever dead sessions have left.
+    DrainedTooEarly,
 }
 
 #[cfg(feature = "mutants")]

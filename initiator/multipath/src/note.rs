@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use iscsi_client::wire::Tpgt;
 
-use crate::contract::{Dead, FenceKind, PathId, PathState};
+use crate::contract::{Dead, FenceKind, PathId, PathState, Permission};
 
 /// Most notes kept until the runtime takes them.
 const NOTES_MAX: usize = 128;
@@ -144,6 +144,13 @@ pub enum Note {
         /// How many.
         failed: u32,
     },
+    /// The permission to change the medium was withheld, revoked or given again.
+    Writes {
+        /// As it is now.
+        permission: Permission,
+        /// Requests that would change it and are not done.
+        waiting: u32,
+    },
     /// WRITE SAME is refused by the target; zeroing goes by plain writes.
     WriteSameRefused,
     /// UNMAP is refused by the target.
@@ -180,6 +187,7 @@ impl Note {
             | Note::ThinThreshold
             | Note::ReservationLost
             | Note::NoPath { .. }
+            | Note::Writes { .. }
             | Note::WriteSameRefused
             | Note::UnmapRefused
             | Note::Dropped { .. } => None,
@@ -314,6 +322,18 @@ impl fmt::Display for Told<'_> {
                 name(*path)
             ),
             Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),
+            Note::Writes {
+                permission,
+                waiting,
+            } => match permission {
+                Permission::Withheld => {
+                    write!(f, "no write leaves any more: {waiting} wait; reads go on")
+                }
+                Permission::Revoked => {
+                    write!(f, "no write leaves ever again: {waiting} fail; reads go on")
+                }
+                Permission::Granted => write!(f, "writes leave again: {waiting} waited"),
+            },
             Note::WriteSameRefused => {
                 f.write_str("the target refuses WRITE SAME(16); zeroing goes by plain writes")
             }

@@ -235,6 +235,15 @@ impl Plan {
         }
     }
 
+    /// Whether its commands change the medium. SYNCHRONIZE CACHE does not: it makes durable what was written and answered
+    /// before.
+    pub fn changes_medium(&self) -> bool {
+        match self.phase {
+            Phase::Write | Phase::Unmap | Phase::WriteSame | Phase::WriteZeros => true,
+            Phase::Read | Phase::Synchronize => false,
+        }
+    }
+
     /// Blocks not handed out yet whose data cross the wire.
     pub fn blocks_to_move(&self, request: &Request) -> u32 {
         match self.phase {

@@ -14,7 +14,7 @@ use iscsi_client::memory::BufferId;
 use iscsi_client::session::Handle;
 use iscsi_client::time::Instant;
 
-use crate::contract::{PathId, Tag};
+use crate::contract::{DrainId, PathId, Tag};
 use crate::operation::{Span, Step};
 use crate::path::meter::Sent;
 
@@ -67,6 +67,8 @@ pub struct Task {
     pub role: Role,
     /// When it was given to the session, and what was expected of it.
     pub sent: Sent,
+    /// Drains that were ordered before it was given to the session.
+    pub epoch: DrainId,
     /// Whether its patience is over.
     pub stage: Stage,
     /// Without an answer until then, the stage changes.

@@ -22,7 +22,7 @@
 //! answer to what follows), `outcome`, `overdue` and `hedging` (what becomes of a command), `detection` (who is silent),
 //! `paths` (connect, login, lose), `verify` (whose LUN is it), `capacity` (how large is it), `alua` (which ports serve it),
 //! `fencing` and `hold` (what proves a dead session dead), `orders` (what the operator wants of a path), `ending` (shut
-//! down), `picture` (status).
+//! down), `permission` (when nothing may be written), `picture` (status).
 
 mod alua;
 mod answers;
@@ -38,6 +38,7 @@ mod orders;
 mod outcome;
 mod overdue;
 mod paths;
+mod permission;
 mod picture;
 mod verify;
 
@@ -54,9 +55,10 @@ use iscsi_client::session::{Handle, Session, Want};
 use iscsi_client::time::Instant;
 
 pub use crate::contract::{
-    CloseHow, Dead, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
-    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, PolicyKind,
-    Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig, VolumeStatus,
+    CloseHow, Dead, DrainId, FenceKind, FenceTimes, IoError, LINKS_MAX, LinkId, Lost, NoPathRetry,
+    Operation, Output, PATHS_MAX, PathConfig, PathId, PathPace, PathState, PathStatus, Permission,
+    PolicyKind, Request, SpareBuffers, Tag, TcpProgress, UnresolvedWrite, VolumeConfig,
+    VolumeStatus,
 };
 pub use crate::note::Note;
 pub use orders::{DRAIN_LIMIT, OrderRefused};
@@ -79,6 +81,7 @@ use crate::task::Tasks;
 use ending::Life;
 use fencing::Fence;
 use hedging::Spares;
+use permission::Writes;
 
 /// Unresolved writes kept for requests that were failed. When so many are open, more are held, not failed.
 const OWNERLESS_MAX: usize = 1024;
@@ -124,6 +127,7 @@ pub struct Volume {
     fence_times: FenceTimes,
     /// An acknowledged write was lost and no flush has said so yet.
     flush_fails: bool,
+    writes: Writes,
     life: Life,
 }
 
@@ -182,6 +186,7 @@ impl Volume {
             deferred_errors: 0,
             fence_times: FenceTimes::default(),
             flush_fails: false,
+            writes: Writes::default(),
             life: Life::Running,
             config,
         }
@@ -466,12 +471,14 @@ impl Volume {
             self.start_fences(now);
         }
         self.enforce_no_path(now);
+        self.enforce_permission();
         self.dispatch(now);
         if self.table.in_flight() == 0 && self.tasks.is_empty() {
             self.requests_due = None;
         }
         self.go_on_ending(now);
         self.observe_outstanding(now);
+        self.report_drained();
     }
 
     fn path_ids(&self) -> impl Iterator<Item = PathId> + use<> {
@@ -536,6 +543,7 @@ impl Volume {
         let was_usable = path.is_usable();
         path.leave_phase(now);
         path.phase = phase;
+        path.recalled &= path.is_returning();
         path.keep_trouble(now);
         let after = path.state();
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
@@ -567,7 +575,7 @@ impl Volume {
     }
 
     fn observe_service(&mut self, now: Instant) {
-        let serves = |path: &Path| path.is_usable() || path.is_changing();
+        let serves = |path: &Path| path.is_usable() || path.is_changing() || path.recalled;
         let service = if self.paths.iter().any(serves) {
             Service::Usable
         } else if self.paths.iter().all(Path::is_gone) {

@@ -1,7 +1,9 @@
 //! What people see, word by word.
 
 use crate::config::{NoPath, Policy};
-use crate::report::{DaemonReport, EventReport, EventsReport, FencesReport, StandingWord};
+use crate::report::{
+    DaemonReport, EventReport, EventsReport, FencesReport, GateReport, StandingWord,
+};
 
 use super::*;
 
@@ -64,6 +66,7 @@ fn two_paths() -> VolumeReport {
         fences: FencesReport::default(),
         unresolved: 0,
         deferred_errors: 0,
+        gate: None,
         no_path_seconds: None,
         paths: vec![
             path("10.20.5.254", "eth1", PathWord::Up),
@@ -165,6 +168,30 @@ fn a_path_that_carries_io_says_how_fast_and_what_speaks_against_it() {
     let text = status(&all(volume));
     assert!(text.contains("ms  SUSPECT, read 118"), "{text}");
     assert!(text.contains("ms  on probation, lost"), "{text}");
+}
+
+#[test]
+fn writes_that_wait_for_the_lease_or_fail_for_it_are_seen_at_once() {
+    let mut volume = two_paths();
+    let gate = |state| GateReport {
+        state,
+        since: Some("2026-01-31T12:03:04.000Z".into()),
+        open_ms: None,
+        waiting_writes: 14,
+    };
+    volume.waiting = 16;
+    for (state, word) in [
+        (GateWord::Shut, "  up  2 paths  WRITES WAIT\n"),
+        (GateWord::Refused, "  up  2 paths  WRITES FAIL\n"),
+    ] {
+        volume.gate = Some(gate(state));
+        let text = status(&all(volume.clone()));
+        assert!(text.contains(word), "{text}");
+        assert!(text.contains("2 requests wait for a path"), "{text}");
+    }
+    volume.gate = Some(gate(GateWord::Open));
+    let text = status(&all(volume));
+    assert!(text.contains("  up  2 paths\n"), "{text}");
 }
 
 #[test]

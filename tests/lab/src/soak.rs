@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Tests of the simulation that draw all they do from the seed; ranges go to them in turn.
-const TESTS: [&str; 4] = [
+const TESTS: [&str; 5] = [
     "links_come_and_go",
     "commands_hang_and_come_back_late",
     "everything_goes_wrong",
+    "the_permission_to_write_comes_and_goes",
     "links_stay_away_longer_than_any_hold",
 ];
 /// Seeds that one process runs.

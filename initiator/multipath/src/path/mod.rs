@@ -238,6 +238,8 @@ pub(crate) struct Path {
     pub(crate) told_short: Option<u64>,
     /// It was verified as this volume's at least once.
     pub(crate) verified: bool,
+    /// Its session was cut because writes must not leave, and nothing has spoken against the path since.
+    pub(crate) recalled: bool,
     /// Commands that want something written into their buffer before the next send.
     pub(crate) fills: Vec<TaskId>,
     pub(crate) tallies: Tallies,
@@ -275,6 +277,7 @@ impl Path {
             blocks: None,
             told_short: None,
             verified: false,
+            recalled: false,
             fills: Vec::with_capacity(usize::from(depth)),
             tallies: Tallies::default(),
             noted: None,
@@ -346,6 +349,19 @@ impl Path {
                     returning: true,
                     ..
                 }
+        )
+    }
+
+    /// Whether it is on its way back to carrying IO, without a failure so far.
+    pub(crate) fn is_returning(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Closing {
+                after: After::Connect(_)
+            } | Phase::Connecting { .. }
+                | Phase::Parked { .. }
+                | Phase::LoggingIn
+                | Phase::Verifying { .. }
         )
     }
 

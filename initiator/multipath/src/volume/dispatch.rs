@@ -104,9 +104,9 @@ impl Volume {
             };
             let step = plan.step(span, &slot.request, &self.abilities, BufferId(tag.0));
             let direction = step.direction();
-            let forbidden = step
-                .changes
-                .is_some_and(|extent| self.ledger.forbids(slot.serial, extent));
+            let forbidden = step.changes.is_some_and(|extent| {
+                !self.may_write() || self.ledger.forbids(slot.serial, extent)
+            });
             if forbidden {
                 pass.place += 1;
                 continue;
@@ -208,6 +208,7 @@ impl Volume {
             step: *step,
             role,
             sent,
+            epoch: self.writes.epoch,
             stage: Stage::Running,
             deadline,
             late_at,

@@ -124,7 +124,8 @@ impl Volume {
             && let Some(extent) = task.step.changes
         {
             let serial = self.table.slot(task.tag).serial;
-            self.ledger.record(serial, extent, self.path(id).nexus());
+            self.ledger
+                .record(serial, extent, self.path(id).nexus(), task.epoch);
         }
         match task.role {
             Role::Original if self.life == Life::Running => {

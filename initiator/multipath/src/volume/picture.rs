@@ -28,6 +28,8 @@ impl Volume {
             all_paths_down_since: self.no_path.down_since(),
             no_path_retry: self.no_path.rule(),
             policy: self.config.policy,
+            permission: self.writes.picture(),
+            waiting_writes: self.waiting_writes(),
             deferred_errors: self.deferred_errors,
             shrunk_to: Some(self.shortest).filter(|&shortest| shortest < self.blocks()),
         }

@@ -10,5 +10,6 @@ mod hold;
 mod host;
 mod orders;
 mod outages;
+mod permission;
 mod spread;
 mod trouble;

@@ -33,6 +33,7 @@ pub(super) struct Host {
     pub(super) memory: Buffers,
     pub(super) done: Vec<(Tag, Result<(), IoError>)>,
     pub(super) notes: Vec<Note>,
+    pub(super) drained: DrainId,
     pub(super) patience: Duration,
     first_paths: Vec<PathConfig>,
     conns: [Option<(ConnId, bool)>; LINKS_MAX],
@@ -139,6 +140,7 @@ impl Host {
             memory: Buffers::new(usize::from(DEPTH + SPARES) + LINKS_MAX, IO_LEN as usize),
             done: Vec::new(),
             notes: Vec::new(),
+            drained: DrainId::default(),
             patience: seconds(60),
             first_paths: Vec::new(),
             conns: [None; LINKS_MAX],
@@ -284,6 +286,7 @@ impl Host {
             }
             // Nothing stays armed between two turns.
             Output::Rearm { link } => self.volume.rearmed(now, link),
+            Output::Drained(drain) => self.drained = drain,
             Output::Note(note) => self.notes.push(note),
         }
     }
