@@ -164,13 +164,17 @@ impl Gate {
 }
 
 impl Host {
-    /// What the runtime does before each send, and before anything else in a turn. True: something has changed.
-    pub(crate) fn ask_gate(&mut self, now: Instant) -> bool {
+    /// What the runtime does before each send, and before anything else in a turn. What changes is carried out before
+    /// anything more is sent.
+    pub(crate) fn ask_gate(&mut self, now: Instant) {
         let before = self.permission;
-        let permission = self.gate.permission(now);
-        self.volume.permit(now, permission);
-        self.permission = permission;
-        before != permission
+        self.permission = self.gate.permission(now);
+        self.volume.permit(now, self.permission);
+        if before != self.permission {
+            while let Some(output) = self.volume.poll_output() {
+                self.perform(now, output);
+            }
+        }
     }
 
     /// What the keeper does.

@@ -9,6 +9,9 @@
 //! 4. arm a receive on each link for [`Volume::want`];
 //! 5. wake up at [`Volume::poll_timeout`] at the latest.
 //!
+//! Where writes need a permission, [`Volume::permit`] comes before 1, before each fill of 3, and last of all before the bytes
+//! leave.
+//!
 //! A *link* is a TCP connection slot of the runtime. Path `i` owns link `i` for its data session and link
 //! `PATHS_MAX + i` for the login through another portal that fences its dead session.
 //!

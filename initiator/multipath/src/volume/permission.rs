@@ -42,9 +42,9 @@ impl Writes {
 }
 
 impl Volume {
-    /// Whether what changes the medium may leave from now on. To be called before each turn's events, and again, with a clock
-    /// read just then, as late as the runtime can before bytes leave: after [`Volume::poll_output`] is drained and what it
-    /// wants closed is closed, nothing is left that could send a write. Costs a comparison while nothing changes.
+    /// Whether what changes the medium may leave from now on. To be called before each turn's events, and again, found out
+    /// just then, as late as the runtime can before bytes leave: once [`Volume::poll_output`] is drained and what it wants
+    /// closed is closed, nothing is left that could send a write. Costs a comparison while nothing changes.
     ///
     /// A revoked permission is never given again.
     pub fn permit(&mut self, now: Instant, permission: Permission) {
