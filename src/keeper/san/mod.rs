@@ -25,6 +25,8 @@ mod driver;
 mod nexus;
 mod patience;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
