@@ -16,8 +16,9 @@
 //!
 //! - `TCP_USER_TIMEOUT` counts from the first *repeat* by timeout (`retrans_stamp`), not from the send. A probe for a lost tail may
 //!   come before it (TLP, after at most one RTO) and starts the timer anew, so the first repeat leaves at most two RTOs
-//!   after the send. An RTO is the round trip plus at least 200 ms, plus four times its variation: 2 x 250 ms hold as long as round trips
-//!   stay below 50 ms. On a storage network that is not so, the limit is later by as much.
+//!   after the send. An RTO is the round trip plus 200 ms, or four times its variation where that is more: 2 x 250 ms hold as
+//!   long as round trips stay below 50 ms. Where they do not, the limit is later by as much. Seen on 6.18 with a stopped sender, user
+//!   timeout 500 ms, no round trip to speak of: frames after 0, 208, 416 and 840 ms, and none any more.
 //! - Each later timer is cut to what is left of the user timeout (`tcp_clamp_rto_to_user_timeout`, Linux 4.19), so that doubled
 //!   repeats do not overshoot it by more than a tick of the timer wheel: [`TICK`].
 //! - It also ends the connection to a living peer whose window stays closed for so long. The keeper has a few sectors under

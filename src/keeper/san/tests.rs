@@ -608,20 +608,21 @@ fn a_dead_idle_portal_is_known_before_it_is_needed() {
 
 #[test]
 fn a_restarted_keeper_ends_its_own_dead_sessions_before_it_writes() {
-    let mut sim = Sim::usual();
+    // A target where neither the other portal's login nor its commands wait for what is left.
+    let mut target = TargetConfig::default();
+    target.portals[1].group = Tpgt(2);
+    let mut unit = LunConfig::default();
+    unit.identity.vendor = "LIO-ORG".into();
+    let mut sim = Sim::new(1, target.clone(), unit.clone());
     sim.up();
     sim.inject(Select::Writes, Fault::Park);
     let old = sim.write(5);
     sim.run(Duration::from_millis(10), |_| false);
-    // The process dies, and nobody tells the target: the links do that later.
-    let config = {
-        let target = TargetConfig::default();
-        Sim::new(1, target, LunConfig::default()).carrier
-    };
+    // The process dies, and the target does not hear of it.
+    sim.carrier = Sim::new(1, target, unit).carrier;
     for conn in &mut sim.conns {
         *conn = None;
     }
-    sim.carrier = config;
     sim.writes.clear();
     let new = sim.write(5);
     assert!(!sim.run(Duration::from_secs(5), |sim| sim.outcome(new).is_some()));
@@ -739,7 +740,7 @@ fn story(seed: u64) {
     let data = sim.data(read).expect("just reached").expect("peace");
     for (lba, sector) in data.chunks(SECTOR).enumerate() {
         let mine = |(_, of, _): &&(Instant, u64, u64)| *of == lba as u64;
-        let last = sim.effects.iter().filter(mine).next_back();
+        let last = sim.effects.iter().rfind(mine);
         let expected = last.map_or(0, |(_, _, id)| *id);
         assert_eq!(
             sector[..8],

@@ -204,7 +204,7 @@ impl Carrier {
     /// A session has ended by itself.
     fn closed(&mut self, now: Instant, index: usize, why: Closed) {
         let nexus = &mut self.nexuses[index];
-        let Phase::Open { session, stage, .. } = &nexus.phase else {
+        let Phase::Open { stage, .. } = &nexus.phase else {
             return;
         };
         let fresh = !matches!(stage, SessionStage::Serving { .. });
@@ -226,7 +226,6 @@ impl Carrier {
             }
             _ => {}
         }
-        nexus.md5_only |= session.retry_with_md5_only();
         self.lose(now, index, Trouble::Closed(why), pause);
     }
 
@@ -261,6 +260,7 @@ impl Carrier {
         };
         // What was answered before counts; of the end nobody need be told again.
         session.connection_lost();
+        nexus.md5_only |= session.retry_with_md5_only();
         while let Some(event) = session.poll_event() {
             if let Event::Completed(completion) = event {
                 let _ = self.completed(now, index, &completion);
