@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant as Clock};
 
 use crossbeam_channel::{Receiver, unbounded};
-use iscsi_client::login::Offer;
+use iscsi_client::login::{Credentials, Offer};
 use iscsi_client::wire::{Lun, Tpgt};
 use lockmgr::time::Instant;
 use lockmgr::{IoId, ReadFailed, WriteOutcome};
@@ -32,6 +32,10 @@ struct Keeper {
 impl Keeper {
     /// With a proxy before each portal.
     fn join(target: &Tgtd) -> (Keeper, [Proxy; 2]) {
+        Keeper::join_as(target, None)
+    }
+
+    fn join_as(target: &Tgtd, credentials: Option<Credentials>) -> (Keeper, [Proxy; 2]) {
         let proxies = target.portals.map(Proxy::to);
         let portals = proxies.each_ref().map(|proxy| SanPortal {
             name: proxy.address.to_string(),
@@ -39,7 +43,7 @@ impl Keeper {
             interface: None,
             portal_group: Some(Tpgt(1)),
         });
-        let login = parameters(0xfe, Offer::default(), None);
+        let login = parameters(0xfe, Offer::default(), credentials.clone());
         let initiator_name = login.initiator_name.clone();
         let mut client = Client::login(target.portals[0], login).expect("logs in");
         let config = SanConfig {
@@ -47,7 +51,7 @@ impl Keeper {
             target: TARGET.into(),
             lun: Lun::from_number(1).expect("a small number"),
             initiator_name,
-            credentials: None,
+            credentials,
             offer: Offer::default(),
             description: client.describe(),
             lockspace: b"test".to_vec(),
@@ -123,7 +127,7 @@ impl Keeper {
     fn until(&self, what: &str, mut wanted: impl FnMut(&[PortalPicture]) -> bool) {
         let end = Clock::now() + PATIENCE;
         loop {
-            let picture = self.disk.status();
+            let picture = self.disk.view().status();
             if wanted(&picture) {
                 return;
             }
@@ -245,6 +249,41 @@ fn what_a_silent_portal_kept_is_dead_when_it_speaks_again() {
     proxies[current].come_back();
     keeper.both_up();
     assert_eq!(on_disk(&target, 0), newer, "the old write came late");
+}
+
+#[test]
+fn with_all_portals_silent_the_return_is_the_fence() {
+    let target = Tgtd::start(&[]);
+    let (mut keeper, proxies) = Keeper::join(&target);
+    keeper.both_up();
+    for proxy in &proxies {
+        proxy.hold();
+    }
+    let id = keeper.start_write(0, &pattern(2, SECTOR));
+    assert_eq!(keeper.wrote(id), WriteOutcome::Unknown);
+    for proxy in &proxies {
+        proxy.come_back();
+    }
+    keeper.fenced(id);
+    let newer = pattern(3, SECTOR);
+    assert_eq!(keeper.write(0, &newer), WriteOutcome::Done);
+    keeper.both_up();
+    assert_eq!(on_disk(&target, 0), newer, "the old write came late");
+}
+
+#[test]
+fn a_target_that_wants_chap() {
+    let target = Tgtd::start(&[]);
+    target.incoming_account("us", "our secret of 96 bits");
+    let credentials = Credentials {
+        name: "us".into(),
+        secret: "our secret of 96 bits".into(),
+        mutual: None,
+        md5_only: false,
+    };
+    let (mut keeper, _proxies) = Keeper::join_as(&target, Some(credentials));
+    assert_eq!(keeper.write(0, &pattern(1, SECTOR)), WriteOutcome::Done);
+    assert_eq!(keeper.read(0, SECTOR), Ok(pattern(1, SECTOR)));
 }
 
 #[test]

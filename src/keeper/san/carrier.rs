@@ -30,13 +30,15 @@ use multipath::ladder::Hideout;
 
 use super::debt::Debt;
 use super::nexus::{Nexus, Phase, Stage as SessionStage, Trouble};
-use super::patience::{LOGOUT, PING_AFTER, Patience};
+use super::patience::{LOGOUT, PING_AFTER, Patience, SLOW};
 use super::tasks::{PIECE, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work};
 use super::{PortalPicture, PortalState, SanConfig};
 use crate::keeper::disk::{Answer, Job};
 
-/// The handle of a nexus's own questions; slots have their index.
+/// The handle of a check's questions; slots have their index.
 const QUESTION: Handle = Handle(u32::MAX);
+/// The handle of the question about late commands.
+const ARE_YOU_THERE: Handle = Handle(u32::MAX - 1);
 /// Tasks of a session: all slots, a question, pings.
 const SESSION_TASKS: u16 = 64;
 /// Attempts of each nexus that writes wait for after the start: what an earlier run left on it may be ended by one of them.
@@ -142,6 +144,7 @@ impl Carrier {
                     work: Work::Read {
                         data: vec![0; len],
                         done: 0,
+                        moved: false,
                     },
                     stage: waiting,
                 });
@@ -434,7 +437,7 @@ impl Carrier {
         let buffer = iscsi_client::memory::BufferId(slot as u16);
         let offset = 0;
         let (start, len, cdb, transfer) = match &task.work {
-            Work::Read { data, done } => {
+            Work::Read { data, done, .. } => {
                 let most = facts
                     .max_transfer_blocks
                     .map_or(PIECE, |blocks| blocks.saturating_mul(block).min(PIECE));
@@ -469,7 +472,7 @@ impl Carrier {
             nexus: index,
             task: Some(task.id),
             since: now,
-            late_at: now + self.patience.late,
+            late_at: now + SLOW.min(self.patience.late),
             at: start,
             len: len as usize,
         };

@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::carrier::{Carrier, Output};
 use super::nexus::Trouble;
 use super::patience::Patience;
-use super::{PortalPicture, SanConfig};
+use super::{Hint, PortalPicture, SanConfig};
 use crate::host;
 use crate::keeper::disk::{Answer, Job};
 
@@ -43,14 +43,23 @@ enum Link {
     },
 }
 
+/// What comes in from other threads. Its end is the end of `orders`.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    pub orders: Receiver<Job>,
+    pub hints: Receiver<Hint>,
+    pub woken: UnixStream,
+    /// So that `woken` does not come to its end, which would wake for ever.
+    pub _waker: Arc<UnixStream>,
+}
+
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Driver {
     carrier: Carrier,
     links: Vec<Link>,
     user_timeout: Duration,
-    orders: Receiver<Job>,
-    woken: UnixStream,
+    inbox: Inbox,
     answers: Sender<Answer>,
     picture: Arc<Mutex<Vec<PortalPicture>>>,
     head: Vec<u8>,
@@ -66,8 +75,7 @@ pub(super) fn wake(mut waker: &UnixStream) {
 impl Driver {
     pub fn new(
         config: SanConfig,
-        orders: Receiver<Job>,
-        woken: UnixStream,
+        inbox: Inbox,
         answers: Sender<Answer>,
         picture: Arc<Mutex<Vec<PortalPicture>>>,
     ) -> Driver {
@@ -77,8 +85,7 @@ impl Driver {
             carrier: Carrier::new(host::now(), config),
             links,
             user_timeout,
-            orders,
-            woken,
+            inbox,
             answers,
             picture,
             head: vec![0; HEAD],
@@ -112,8 +119,11 @@ impl Driver {
     }
 
     fn take_orders(&mut self) {
+        while let Ok(Hint { interface, up }) = self.inbox.hints.try_recv() {
+            self.carrier.carrier(host::now(), &interface, up);
+        }
         loop {
-            match self.orders.try_recv() {
+            match self.inbox.orders.try_recv() {
                 Ok(job) => self.carrier.start(host::now(), job),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => return self.carrier.stop(host::now()),
@@ -215,7 +225,7 @@ impl Driver {
             tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         });
-        let mut fds = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.inbox.woken, PollFlags::IN)];
         let mut whose = vec![];
         for (index, link) in self.links.iter().enumerate() {
             let (stream, flags) = match link {
@@ -238,7 +248,7 @@ impl Driver {
         drop(fds);
         if ready[0] {
             let mut bytes = [0; 64];
-            while matches!(self.woken.read(&mut bytes), Ok(count) if count == bytes.len()) {}
+            while matches!(self.inbox.woken.read(&mut bytes), Ok(count) if count == bytes.len()) {}
         }
         for (index, ready) in whose.into_iter().zip(&ready[1..]) {
             if *ready {
@@ -318,4 +328,34 @@ fn connect(
         Err(error) => return Err(error),
     }
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_may_send_is_limited_before_the_first_packet() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let to = listener.local_addr().expect("bound");
+        let limit = Duration::from_millis(500);
+        let stream = connect(to, None, limit).expect("a socket");
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(limit));
+        assert_eq!(socket.linger().expect("an option"), Some(Duration::ZERO));
+        assert!(socket.tcp_nodelay().expect("an option"));
+    }
+
+    #[test]
+    fn a_connection_that_is_dropped_is_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let to = listener.local_addr().expect("bound");
+        let stream = connect(to, None, Duration::from_millis(500)).expect("a socket");
+        let (mut peer, _) = listener.accept().expect("a connection");
+        drop(stream);
+        let end = peer.read(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(end, Err(ErrorKind::ConnectionReset));
+    }
 }

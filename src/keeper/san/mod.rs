@@ -36,18 +36,21 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use iscsi_client::login::{Credentials, Offer};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Lun, Tpgt};
 use multipath::{Description, IsidKey, keeper_isid};
 
 use super::disk::{Answer, Job, LeaseDisk};
-use driver::Driver;
+use driver::{Driver, Inbox};
 pub use nexus::Trouble;
 
 /// Portals of one lockspace, at most; the volume has no more paths.
 pub const PORTALS_MAX: usize = multipath::contract::PATHS_MAX;
+
+/// Hints that may wait.
+const HINTS_MAX: usize = 16;
 
 /// All memory is locked, stacks included.
 const STACK: usize = 256 * 1024;
@@ -118,8 +121,23 @@ impl SanConfig {
 pub struct SanDisk {
     /// Unbounded, so that it never blocks; what waits is bounded by the leases of the lockspace.
     jobs: Sender<Job>,
-    waker: UnixStream,
+    view: SanView,
+}
+
+/// What the rest of the daemon has of the sessions, after the keeper has taken the disk: a picture, and a hint to give. It does not keep
+/// the thread alive.
+#[derive(Clone, Debug)]
+pub struct SanView {
+    hints: Sender<Hint>,
+    waker: Arc<UnixStream>,
     picture: Arc<Mutex<Vec<PortalPicture>>>,
+}
+
+/// The carrier of an interface came or went.
+#[derive(Debug)]
+struct Hint {
+    interface: String,
+    up: bool,
 }
 
 impl SanDisk {
@@ -132,22 +150,40 @@ impl SanDisk {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let (jobs, orders) = unbounded();
+        let (hints, hinted) = bounded(HINTS_MAX);
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         let picture = Arc::new(Mutex::new(Vec::new()));
-        let driver = Driver::new(config, orders, woken, answers, Arc::clone(&picture));
+        let waker = Arc::new(waker);
+        let inbox = Inbox {
+            orders,
+            hints: hinted,
+            woken,
+            _waker: Arc::clone(&waker),
+        };
+        let driver = Driver::new(config, inbox, answers, Arc::clone(&picture));
         thread::Builder::new()
             .name("sanblk-lease".to_owned())
             .stack_size(STACK)
             .spawn(move || driver.run())?;
         Ok(SanDisk {
             jobs,
-            waker,
-            picture,
+            view: SanView {
+                hints,
+                waker,
+                picture,
+            },
         })
     }
 
+    /// For the rest of the daemon.
+    pub fn view(&self) -> SanView {
+        self.view.clone()
+    }
+}
+
+impl SanView {
     /// How the portals are, in the order given; as of a moment ago.
     pub fn status(&self) -> Vec<PortalPicture> {
         // The thread only ever tries this lock, so a reader that is stopped holds up nobody.
@@ -156,14 +192,31 @@ impl SanDisk {
             .map(|picture| picture.clone())
             .unwrap_or_default()
     }
+
+    /// The carrier of an interface came or went. Not needed: silence and time find out the same.
+    pub fn carrier(&self, interface: &str, up: bool) {
+        let interface = interface.to_owned();
+        // A hint that finds no room is only a missed hint.
+        if self.hints.try_send(Hint { interface, up }).is_ok() {
+            driver::wake(&self.waker);
+        }
+    }
 }
 
 impl LeaseDisk for SanDisk {
     fn start(&mut self, job: Job) {
         // Without a thread there is nobody to answer, and silence shuts the gate.
         if self.jobs.send(job).is_ok() {
-            driver::wake(&self.waker);
+            driver::wake(&self.view.waker);
         }
+    }
+}
+
+impl Drop for SanDisk {
+    fn drop(&mut self) {
+        // The last sender goes before the thread looks.
+        self.jobs = unbounded().0;
+        driver::wake(&self.view.waker);
     }
 }
 

@@ -121,6 +121,8 @@ pub enum Trouble {
     PeerClosed,
     /// No answer to a TCP connect.
     ConnectTimeout,
+    /// The interface has no carrier.
+    NoCarrier,
     /// The session ended.
     Closed(Closed),
     /// Another LUN answers.
@@ -145,6 +147,7 @@ impl fmt::Display for Trouble {
             Trouble::Connection(kind) => write!(f, "no TCP connection: {kind}"),
             Trouble::PeerClosed => f.write_str("the target closed the connection"),
             Trouble::ConnectTimeout => f.write_str("no answer to a TCP connect"),
+            Trouble::NoCarrier => f.write_str("the interface has no carrier"),
             Trouble::Closed(why) => write!(f, "{why}"),
             Trouble::OtherLun(difference) => write!(f, "{difference}"),
             Trouble::Unusable(failure) => write!(f, "{failure}"),

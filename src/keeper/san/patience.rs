@@ -54,6 +54,8 @@ pub(super) const LOGOUT: Duration = Duration::from_secs(2);
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// A portal that shows another LUN, or none, is looked at again after so long; an operator may be correcting it.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// A command without an answer for so long makes its portal the second choice for what comes next.
+pub(super) const SLOW: Duration = Duration::from_millis(100);
 /// How long a portal that was no good for a command comes after the others.
 pub(super) const ASIDE: Duration = Duration::from_secs(2);
 
@@ -64,8 +66,8 @@ pub(super) struct Patience {
     pub user_timeout: Duration,
     /// For a TCP handshake: a tenth, 250 ms to 4 s.
     pub connect: Duration,
-    /// A command without an answer for so long has its target asked whether it is there, and what waits goes
-    /// to another portal: a twentieth.
+    /// A command without an answer for so long has its target asked whether it is there, and a read goes to another portal: a
+    /// twentieth.
     pub late: Duration,
     /// From that question on, without a single byte: the session is given up. A quarter.
     pub silent: Duration,

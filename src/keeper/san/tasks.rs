@@ -35,8 +35,13 @@ pub(super) struct Task {
 /// What it does.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// `done` bytes have arrived.
-    Read { data: Vec<u8>, done: usize },
+    /// `done` bytes have arrived. `moved`: it has left a late command behind, which is done once: a disk that is slow for all
+    /// portals would collect copies.
+    Read {
+        data: Vec<u8>,
+        done: usize,
+        moved: bool,
+    },
     /// A target with a volatile cache and without FUA is told to flush afterwards.
     Write { bytes: Box<[u8]>, flush: bool },
 }

@@ -81,7 +81,7 @@ impl Sim {
                 .map(|(address, portal)| SanPortal {
                     name: address.to_string(),
                     address: *address,
-                    interface: None,
+                    interface: Some(format!("if-{}", address.ip())),
                     portal_group: Some(portal.group),
                 })
                 .collect(),
@@ -604,6 +604,69 @@ fn a_dead_idle_portal_is_known_before_it_is_needed() {
     });
     let waited = sim.world.now().since(started);
     assert!(waited < IO / 2, "{waited:?}");
+}
+
+#[test]
+fn a_lost_carrier_needs_no_waiting() {
+    let mut sim = Sim::usual();
+    sim.up();
+    let current = sim.current();
+    let interface = format!("if-{}", sim.addresses[current].ip());
+    sim.inject(Select::Writes, Fault::Park);
+    let id = sim.write(5);
+    sim.run(Duration::from_millis(10), |_| false);
+    let now = sim.world.now();
+    sim.world
+        .happen(Incident::Cut(Link(current), Direction::ToTarget));
+    sim.carrier.carrier(now, &interface, false);
+    assert_eq!(sim.wrote(id), WriteOutcome::Unknown);
+    assert_eq!(sim.world.now(), now);
+    sim.world.unit().release_all(now);
+    sim.until("its fence", |sim| sim.fenced_at(id).is_some());
+    sim.world.happen(Incident::Heal(Link(current)));
+    sim.carrier.carrier(sim.world.now(), &interface, true);
+    sim.up();
+    sim.judge();
+}
+
+#[test]
+fn what_is_done_survives_the_target_s_power() {
+    let unit = LunConfig {
+        write_cache: true,
+        ..LunConfig::default()
+    };
+    let mut sim = Sim::new(6, TargetConfig::default(), unit);
+    sim.up();
+    let id = sim.write(5);
+    assert_eq!(sim.wrote(id), WriteOutcome::Done);
+    sim.world.unit().power_cut();
+    let read = sim.read(5, SECTOR);
+    sim.until("a read", |sim| sim.data(read).is_some());
+    let data = sim
+        .data(read)
+        .expect("just reached")
+        .expect("a healthy disk");
+    assert_eq!(data[..8], 1u64.to_be_bytes());
+}
+
+#[test]
+fn a_slow_disk_costs_no_session() {
+    let unit = LunConfig {
+        latency_min: Duration::from_secs(2),
+        latency_max: Duration::from_secs(3),
+        ..LunConfig::default()
+    };
+    let mut sim = Sim::new(7, TargetConfig::default(), unit);
+    sim.up();
+    let logins = sim.world.target.counters().logins;
+    for lba in 0..20 {
+        let (id, read) = (sim.write(lba), sim.read(lba, SECTOR));
+        assert_eq!(sim.wrote(id), WriteOutcome::Done);
+        sim.until("a read", |sim| sim.data(read).is_some());
+        assert!(sim.data(read).expect("just reached").is_ok());
+    }
+    assert_eq!(sim.world.target.counters().logins, logins);
+    sim.judge();
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Carrier {
             _ => {}
         }
         match (&mut task.work, verdict) {
-            (Work::Read { data, done }, Verdict::Success) => {
+            (Work::Read { data, done, .. }, Verdict::Success) => {
                 data[slot.at..slot.at + slot.len]
                     .copy_from_slice(&self.slots.bytes(slot_index)[..slot.len]);
                 *done = slot.at + slot.len;

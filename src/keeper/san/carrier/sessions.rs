@@ -10,11 +10,11 @@ use iscsi_client::time::Instant;
 use iscsi_client::wire::{AsyncEvent, TaskAttribute};
 use multipath::Probe;
 
-use super::{Carrier, Output, QUESTION, SESSION_TASKS, judge_completion};
+use super::{ARE_YOU_THERE, Carrier, Output, QUESTION, SESSION_TASKS, judge_completion};
 use crate::keeper::san::debt::Debt;
-use crate::keeper::san::nexus::{Check, Phase, Stage as SessionStage, Trouble};
+use crate::keeper::san::nexus::{Check, Nexus, Phase, Stage as SessionStage, Trouble};
 use crate::keeper::san::patience::{ASIDE, HANG_PAUSE, LOGIN, PING_AFTER};
-use crate::keeper::san::tasks::{Slots, Stage};
+use crate::keeper::san::tasks::{Slots, Stage, Work};
 
 /// Between attempts, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -158,22 +158,23 @@ impl Carrier {
                 };
                 nexus.since = now;
             }
-            Event::Completed(completion) if completion.handle == QUESTION => match stage {
-                SessionStage::Checking { probe, .. } => {
+            Event::Completed(completion) if completion.handle == QUESTION => {
+                if let SessionStage::Checking { probe, .. } = stage {
                     probe.completed(&completion, &self.slots.buffers);
                     self.checked(now, index);
                 }
-                SessionStage::Serving { asked } => {
+            }
+            Event::Completed(completion) if completion.handle == ARE_YOU_THERE => {
+                if let SessionStage::Serving { asked } = stage {
                     *asked = false;
-                    let verdict = judge_completion(Moves::Nothing, &completion);
-                    if let Verdict::UnitAttention(attention) = verdict
-                        && let Some(trouble) = self.attention(now, index, attention)
-                    {
-                        self.lose(now, index, trouble, None);
-                    }
                 }
-                SessionStage::LoggingIn | SessionStage::Leaving { .. } => {}
-            },
+                let verdict = judge_completion(Moves::Nothing, &completion);
+                if let Verdict::UnitAttention(attention) = verdict
+                    && let Some(trouble) = self.attention(now, index, attention)
+                {
+                    self.lose(now, index, trouble, None);
+                }
+            }
             Event::Completed(completion) => {
                 if let Some(trouble) = self.completed(now, index, &completion) {
                     self.lose(now, index, trouble, None);
@@ -227,6 +228,27 @@ impl Carrier {
             _ => {}
         }
         self.lose(now, index, Trouble::Closed(why), pause);
+    }
+
+    /// The carrier of an interface is gone, which needs no waiting, or is back.
+    pub fn carrier(&mut self, now: Instant, interface: &str, up: bool) {
+        let bound = |nexus: &Nexus| nexus.portal.interface.as_deref() == Some(interface);
+        for index in 0..self.nexuses.len() {
+            let through = match &self.nexuses[index].phase {
+                Phase::Connecting { via, .. } | Phase::Open { via, .. } => *via,
+                Phase::Idle { .. } => index,
+            };
+            if !bound(&self.nexuses[through]) {
+                continue;
+            }
+            match &mut self.nexuses[index].phase {
+                Phase::Idle { until } if up => *until = now,
+                Phase::Connecting { .. } | Phase::Open { .. } if !up => {
+                    self.lose(now, index, Trouble::NoCarrier, None);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Ends the connection of a nexus; what it had under way goes on elsewhere or is in doubt.
@@ -312,30 +334,39 @@ impl Carrier {
         self.see_late(now, index);
     }
 
-    /// Commands that wait for long: their target is asked whether it is there, and reads go elsewhere.
+    /// Commands that wait for long: what comes next goes elsewhere; then the target is asked whether it is there, and reads go
+    /// elsewhere as well, once.
     fn see_late(&mut self, now: Instant, index: usize) {
-        let late: Vec<usize> = self
+        let slow: Vec<usize> = self
             .slots
             .of_nexus(index)
             .filter(|(_, slot)| slot.late_at <= now)
             .map(|(at, _)| at)
             .collect();
-        if late.is_empty() {
+        if slow.is_empty() {
             return;
         }
+        let mut late = false;
         let elsewhere = (0..self.nexuses.len()).any(|n| n != index && self.nexuses[n].serves());
-        for at in late {
+        for at in slow {
             let Some(slot) = self.slots.get_mut(at) else {
                 continue;
             };
             if slot.since + self.io_timeout <= now {
                 return self.lose(now, index, Trouble::Unanswered, None);
             }
+            let late_at = slot.since + self.patience.late;
+            if now < late_at {
+                slot.late_at = late_at;
+                continue;
+            }
             slot.late_at = now + self.patience.late;
+            late = true;
             let task = slot.task;
             if let Some(task) = self.position(task)
-                && !self.tasks[task].is_write()
                 && elsewhere
+                && let Work::Read { moved, .. } = &mut self.tasks[task].work
+                && !std::mem::replace(moved, true)
             {
                 self.leave_slot(task);
                 self.tasks[task].stage = Stage::Waiting { not_before: now };
@@ -356,12 +387,12 @@ impl Carrier {
             session.ping(now);
         }
         // A target that lost our commands without a word (a reset by another host) has a unit attention to tell.
-        if !*asked && session.room() > 0 {
+        if late && !*asked && session.room() > 0 {
             *asked = true;
             session.submit(
                 now,
                 Command {
-                    handle: QUESTION,
+                    handle: ARE_YOU_THERE,
                     lun,
                     cdb: Cdb::test_unit_ready(),
                     attribute: TaskAttribute::Simple,
