@@ -540,7 +540,9 @@ impl Volume {
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
             path.tallies.losses += 1;
             let others = self.paths.iter().any(Path::is_usable);
-            self.path_mut(id).blame_loss(now, others);
+            if self.path_mut(id).blame_loss(now, others) {
+                self.flapping(now, id);
+            }
         } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
             path.load.returned(now);
         }

@@ -74,7 +74,7 @@ mod tests {
                 write: 0,
             },
             rate: both(100_000_000),
-            round_trip: Duration::from_micros(200),
+            latency: Duration::from_micros(200),
             window: both(256 * KIB),
             ..plain(id)
         }
@@ -82,7 +82,7 @@ mod tests {
 
     fn far(candidate: Candidate) -> Candidate {
         Candidate {
-            round_trip: Duration::from_micros(5200),
+            latency: Duration::from_micros(5200),
             ..candidate
         }
     }

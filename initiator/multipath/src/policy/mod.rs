@@ -159,8 +159,8 @@ pub struct Candidate {
     pub queued: PerDirection<u64>,
     /// Delivery rate in bytes per second, not 0: B(i,d).
     pub rate: PerDirection<u64>,
-    /// Round trip of a small command, target included: R(i).
-    pub round_trip: Duration,
+    /// What is to be expected beside the bytes, target and medium included: R(i), by habit.
+    pub latency: Duration,
     /// Stall penalty: E(i).
     pub stall: Duration,
     /// Bytes that may be outstanding: W(i,d). Read by [`PolicyKind::LateBinding`] only.
@@ -184,7 +184,7 @@ impl Candidate {
             in_flight,
             queued: both(0),
             rate: both(crate::path::meter::START_RATE),
-            round_trip: Duration::ZERO,
+            latency: Duration::ZERO,
             stall: Duration::ZERO,
             window: both(u64::MAX),
             allowance: Allowance::Unlimited,

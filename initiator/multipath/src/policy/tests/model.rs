@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use iscsi_client::time::Instant;
 
-use super::super::chunk::chunk_len;
+use super::super::chunk::{chunk_len, chunk_max};
 use super::super::hedge::Hedging;
 use super::super::turns::Turns;
 use super::*;
@@ -200,7 +200,14 @@ impl Model<'_> {
         let len = self.jobs[job].len;
         // dm-multipath cuts nothing; neither do its policies here.
         let chunk = match self.kind {
-            PolicyKind::LateBinding => chunk_len(len, self.links.len() as u32, 4096, 1 << 20),
+            PolicyKind::LateBinding => {
+                let rates = self
+                    .loads
+                    .iter()
+                    .map(|load| load.meter().rate(Direction::Read));
+                let longest = chunk_max(rates.min().unwrap_or(0));
+                chunk_len(len, self.links.len() as u32, longest, 4096, 1 << 20)
+            }
             _ => len,
         };
         self.requests.push(Request {
