@@ -6,7 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +14,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use iscsi_client::outgoing::{Outgoing, Piece};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::carrier::{Carrier, Output};
@@ -59,6 +62,8 @@ pub(super) struct Driver {
     carrier: Carrier,
     links: Vec<Link>,
     user_timeout: Duration,
+    /// On `CLOCK_BOOTTIME`: the kernel's other waits stand still while the host is suspended.
+    timer: OwnedFd,
     inbox: Inbox,
     answers: Sender<Answer>,
     picture: Arc<Mutex<Vec<PortalPicture>>>,
@@ -78,10 +83,12 @@ impl Driver {
         inbox: Inbox,
         answers: Sender<Answer>,
         picture: Arc<Mutex<Vec<PortalPicture>>>,
-    ) -> Driver {
+    ) -> io::Result<Driver> {
         let links = config.portals.iter().map(|_| Link::None).collect();
         let user_timeout = Patience::of(config.io_timeout).user_timeout;
-        Driver {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Driver {
+            timer: timerfd_create(TimerfdClockId::Boottime, flags)?,
             carrier: Carrier::new(host::now(), config),
             links,
             user_timeout,
@@ -91,7 +98,7 @@ impl Driver {
             head: vec![0; HEAD],
             pieces: Vec::with_capacity(64),
             received: vec![0; RECEIVE],
-        }
+        })
     }
 
     /// Until the other end is gone and the sessions are logged out.
@@ -219,13 +226,23 @@ impl Driver {
 
     /// Waits for bytes, room, an order, or the next timer; then takes what came.
     fn wait(&mut self) -> io::Result<()> {
-        let now = host::now();
-        let timeout = self.carrier.poll_timeout(now).map(|at| at.since(now));
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        });
-        let mut fds = vec![PollFd::new(&self.inbox.woken, PollFlags::IN)];
+        // Zero disarms it; a moment that is past fires at once.
+        let at = self.carrier.poll_timeout(host::now());
+        let at = at.map_or(0, |at| at.nanos().max(1));
+        let zero = Timespec::default();
+        let value = Timespec {
+            tv_sec: i64::try_from(at / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (at % 1_000_000_000) as _,
+        };
+        let timer = Itimerspec {
+            it_interval: zero,
+            it_value: value,
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &timer)?;
+        let mut fds = vec![
+            PollFd::new(&self.inbox.woken, PollFlags::IN),
+            PollFd::new(&self.timer, PollFlags::IN),
+        ];
         let mut whose = vec![];
         for (index, link) in self.links.iter().enumerate() {
             let (stream, flags) = match link {
@@ -239,7 +256,7 @@ impl Driver {
             fds.push(PollFd::from_borrowed_fd(stream.as_fd(), flags));
             whose.push(index);
         }
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(&mut fds, None) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -250,7 +267,7 @@ impl Driver {
             let mut bytes = [0; 64];
             while matches!(self.inbox.woken.read(&mut bytes), Ok(count) if count == bytes.len()) {}
         }
-        for (index, ready) in whose.into_iter().zip(&ready[1..]) {
+        for (index, ready) in whose.into_iter().zip(&ready[2..]) {
             if *ready {
                 self.ready(index);
             }

@@ -162,7 +162,7 @@ impl SanDisk {
             woken,
             _waker: Arc::clone(&waker),
         };
-        let driver = Driver::new(config, inbox, answers, Arc::clone(&picture));
+        let driver = Driver::new(config, inbox, answers, Arc::clone(&picture))?;
         thread::Builder::new()
             .name("sanblk-lease".to_owned())
             .stack_size(STACK)

@@ -23,8 +23,9 @@
 //!   repeats do not overshoot it by more than a tick of the timer wheel: [`TICK`].
 //! - It also ends the connection to a living peer whose window stays closed for so long. The keeper has a few sectors under
 //!   way, which no window is too small for; a target that has stopped to read is no use to it, and the other portal is.
-//! - A machine that is suspended sends nothing. When it wakes, timers that are over fire at once; a repeat may go first.
-//!   `CLOCK_BOOTTIME` has gone on, so that this thread resets the connection as soon as it runs.
+//! - TCP's clocks stand still while a machine is suspended, ours goes on. When it wakes, this thread's timer fires at once and resets
+//!   the connection; a repeat may go first. A target that pings has closed that connection before others may take over; one
+//!   that never pings (tgt) may not have.
 //!
 //! In this process a write counts as over at its last call: handed over or not, it is not waited for any longer. What remains is the thread
 //! that is stopped between looking at the clock and the system call that sends: that is in the lockspace's `drift_max`
