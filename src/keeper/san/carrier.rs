@@ -1,10 +1,11 @@
-//! The decisions of the keeper's sessions, without sockets and clock: which portal, what is sent again, what is in doubt.
+//! The decisions of the keeper's sessions, without sockets and clock: which portal, what is sent again, what is in
+//! doubt.
 //!
 //! - One portal is current, and stays so until it is lost, late or no good for a command. The others have sessions all
 //!   the time, idle but for pings, so that there is one to go to.
 //! - A read is sent again wherever that helps, until its deadline.
-//! - **A write is sent once.** It is sent again only if the target said that it did not execute it, or if it never left.
-//!   Whatever else ends its session ends it as unknown, with a [`Debt`] of that nexus.
+//! - **A write is sent once.** It is sent again only if the target said that it did not execute it, or if it never
+//!   left. Whatever else ends its session ends it as unknown, with a [`Debt`] of that nexus.
 //! - A job has no order against others: who wants one asks for the second when the first is answered.
 //!
 //! [`Answer::Fenced`] names the youngest write of which nothing can take effect any more, and so do all before it:
@@ -41,7 +42,8 @@ const QUESTION: Handle = Handle(u32::MAX);
 const ARE_YOU_THERE: Handle = Handle(u32::MAX - 1);
 /// Tasks of a session: all slots, a question, pings.
 const SESSION_TASKS: u16 = 64;
-/// Attempts of each nexus that writes wait for after the start: what an earlier run left on it may be ended by one of them.
+/// Attempts of each nexus that writes wait for after the start: what an earlier run left on it may be ended by one of
+/// them.
 const FIRST_ATTEMPTS: u32 = 2;
 
 /// What the driver shall do.
@@ -198,7 +200,8 @@ impl Carrier {
         &self.slots.buffers
     }
 
-    /// When the first write of this nexus's session is over: from then on nothing is sent on it, but the turn resets it.
+    /// When the first write of this nexus's session is over: from then on nothing is sent on it, but the turn resets
+    /// it.
     pub fn send_until(&self, index: usize) -> Option<Instant> {
         self.tasks
             .iter()
@@ -219,7 +222,8 @@ impl Carrier {
         self.outputs.pop_front()
     }
 
-    /// Everything that can be done now. To be called after anything that happened, and when [`Carrier::poll_timeout`] says.
+    /// Everything that can be done now. To be called after anything that happened, and when [`Carrier::poll_timeout`]
+    /// says.
     pub fn turn(&mut self, now: Instant) {
         self.expire(now);
         for index in 0..self.nexuses.len() {
@@ -501,7 +505,8 @@ impl Carrier {
         });
     }
 
-    /// A write that did not succeed, and of which nothing is left to wait for: it never left, or the target has ended it.
+    /// A write that did not succeed, and of which nothing is left to wait for: it never left, or the target has ended
+    /// it.
     fn over(&mut self, id: IoId) {
         self.unknown(id);
         self.proven = self.proven.max(Some(id));

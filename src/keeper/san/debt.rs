@@ -16,7 +16,8 @@ use multipath::ladder::{Hideout, Terms};
 /// What may still land of the dead sessions of one nexus.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Debt {
-    /// First and last write that was answered as unknown. `None`: what an earlier run of the keeper left, if it left anything.
+    /// First and last write that was answered as unknown. `None`: what an earlier run of the keeper left, if it left
+    /// anything.
     pub writes: Option<(IoId, IoId)>,
     /// Where the dead session was logged in; `None` if that is not known, or not one group.
     pub group: Option<Tpgt>,

@@ -1,8 +1,8 @@
 //! The keeper's sockets and its clock: bytes in, bytes out, and `poll(2)`. Decides nothing.
 //!
-//! Sockets are made with `TCP_USER_TIMEOUT` and a linger of 0; `patience` tells why. Closing one resets the
-//! connection and drops what the kernel had queued. Before each send the clock is looked at once more: a thread that was stopped since the turn began must not
-//! send what the turn allowed.
+//! Sockets are made with `TCP_USER_TIMEOUT` and a linger of 0; `patience` tells why. Closing one resets the connection
+//! and drops what the kernel had queued. Before each send the clock is looked at once more: a thread that was stopped
+//! since the turn began must not send what the turn allowed.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

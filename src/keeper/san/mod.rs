@@ -1,4 +1,5 @@
-//! Lease sectors on a volume that sanblk carries: sessions of the keeper's own, one per portal, on a thread of their own.
+//! Lease sectors on a volume that sanblk carries: sessions of the keeper's own, one per portal, on a thread of their
+//! own.
 //!
 //! ```text
 //!   keeper --Job--> thread: driver (sockets, clock) <-> Carrier (decides) --Answer--> keeper
@@ -6,11 +7,12 @@
 //!                             +_____ portal 2
 //! ```
 //!
-//! Nothing of the data path is used, so nothing of it can be in the way: no queue that is full, no gate that is shut, no ring. A fence of the
-//! data path is a login with an ISID of the data path, which ends that session and no other; the keeper's ISIDs are of
-//! another family ([`multipath::keeper_isid`]), and are the same after a restart, so that a new keeper's logins end what a dead one
-//! left. Only LOGICAL UNIT RESET (`--allow-fence lun-reset`) is for everybody's commands: the keeper's come back as TASK
-//! ABORTED, or as nothing at all and a unit attention; its writes are in doubt then, and their session is ended and fenced.
+//! Nothing of the data path is used, so nothing of it can be in the way: no queue that is full, no gate that is shut,
+//! no ring. A fence of the data path is a login with an ISID of the data path, which ends that session and no other;
+//! the keeper's ISIDs are of another family ([`multipath::keeper_isid`]), and are the same after a restart, so that a
+//! new keeper's logins end what a dead one left. Only LOGICAL UNIT RESET (`--allow-fence lun-reset`) is for everybody's
+//! commands: the keeper's come back as TASK ABORTED, or as nothing at all and a unit attention; its writes are in doubt
+//! then, and their session is ended and fenced.
 //!
 //! - `carrier` decides; `nexus`, `debt`, `tasks` are its nouns
 //! - `driver` has the sockets
@@ -94,7 +96,8 @@ pub struct SanConfig {
 }
 
 impl SanConfig {
-    /// The ISID of each portal's session, in the order of the portals. Derived, not drawn: the same for the same configuration.
+    /// The ISID of each portal's session, in the order of the portals. Derived, not drawn: the same for the same
+    /// configuration.
     pub fn isids(&self) -> Vec<Isid> {
         let mut taken = self.taken.clone();
         let mut isids = Vec::with_capacity(self.portals.len());
@@ -124,8 +127,8 @@ pub struct SanDisk {
     view: SanView,
 }
 
-/// What the rest of the daemon has of the sessions, after the keeper has taken the disk: a picture, and a hint to give. It does not keep
-/// the thread alive.
+/// What the rest of the daemon has of the sessions, after the keeper has taken the disk: a picture, and a hint to give.
+/// It does not keep the thread alive.
 #[derive(Clone, Debug)]
 pub struct SanView {
     hints: Sender<Hint>,
@@ -141,7 +144,8 @@ struct Hint {
 }
 
 impl SanDisk {
-    /// Starts the thread, which connects through all portals at once. Answers go to `answers`, which must not be bounded.
+    /// Starts the thread, which connects through all portals at once. Answers go to `answers`, which must not be
+    /// bounded.
     ///
     /// # Errors
     /// No portal, or too many; no descriptors or thread.

@@ -8,8 +8,8 @@
 //!                                                                    +--> Leaving: a fence through another portal is made
 //! ```
 //!
-//! A nexus has one connection at a time, which goes through its own portal, or through another portal of the same portal group
-//! when that is the way to end a dead session. So two sessions of one ISID never meet.
+//! A nexus has one connection at a time, which goes through its own portal, or through another portal of the same
+//! portal group when that is the way to end a dead session. So two sessions of one ISID never meet.
 
 use std::fmt;
 use std::net::SocketAddr;

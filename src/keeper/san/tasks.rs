@@ -1,9 +1,9 @@
 //! The jobs under way, and the memory that their commands use: two fixed tables.
 //!
-//! A job is one task. Its commands go through *slots*, buffers of one piece each, made once: a read of a whole area is many
-//! pieces, one after the other, so that a renewal never waits behind a megabyte. A slot belongs to its session until
-//! the command is answered or the session is gone, also when its task has long gone elsewhere: what a late answer brings lands
-//! where nobody looks.
+//! A job is one task. Its commands go through *slots*, buffers of one piece each, made once: a read of a whole area is
+//! many pieces, one after the other, so that a renewal never waits behind a megabyte. A slot belongs to its session
+//! until the command is answered or the session is gone, also when its task has long gone elsewhere: what a late answer
+//! brings lands where nobody looks.
 
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::session::Handle;
@@ -35,8 +35,8 @@ pub(super) struct Task {
 /// What it does.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// `done` bytes have arrived. `moved`: it has left a late command behind, which is done once: a disk that is slow for all
-    /// portals would collect copies.
+    /// `done` bytes have arrived. `moved`: it has left a late command behind, which is done once: a disk that is slow
+    /// for all portals would collect copies.
     Read {
         data: Vec<u8>,
         done: usize,

@@ -1,5 +1,5 @@
-//! Checks: a session carries nothing before the LUN behind it has said who it is, and again when there is doubt. A check
-//! after a login is the proof that the sessions before it are dead; one after a timed hold is its last word.
+//! Checks: a session carries nothing before the LUN behind it has said who it is, and again when there is doubt. A
+//! check after a login is the proof that the sessions before it are dead; one after a timed hold is its last word.
 
 use iscsi_client::scsi::Attention;
 use iscsi_client::time::Instant;

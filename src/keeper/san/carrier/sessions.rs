@@ -64,8 +64,8 @@ impl Carrier {
         });
     }
 
-    /// Through whose portal the next login goes. What was just lost is fenced through another portal first; a portal that was never
-    /// reached is tried first. After a failure it is the other's turn.
+    /// Through whose portal the next login goes. What was just lost is fenced through another portal first; a portal
+    /// that was never reached is tried first. After a failure it is the other's turn.
     fn way(&self, index: usize) -> usize {
         let nexus = &self.nexuses[index];
         let Some(debt) = &nexus.debt else {
@@ -105,7 +105,8 @@ impl Carrier {
             },
             tasks_max: SESSION_TASKS,
             login_timeout: LOGIN,
-            // A target that reads nothing before the old commands are over answers no ping: pings are sent by hand, later.
+            // A target that reads nothing before the old commands are over answers no ping: pings are sent by hand,
+            // later.
             ping_after: LOGIN,
             ping_timeout: self.patience.silent,
         };
@@ -334,8 +335,8 @@ impl Carrier {
         self.see_late(now, index);
     }
 
-    /// Commands that wait for long: what comes next goes elsewhere; then the target is asked whether it is there, and reads go
-    /// elsewhere as well, once.
+    /// Commands that wait for long: what comes next goes elsewhere; then the target is asked whether it is there, and
+    /// reads go elsewhere as well, once.
     fn see_late(&mut self, now: Instant, index: usize) {
         let slow: Vec<usize> = self
             .slots
