@@ -13,7 +13,7 @@ use multipath::Probe;
 use super::{ARE_YOU_THERE, Carrier, Output, QUESTION, SESSION_TASKS, judge_completion};
 use crate::keeper::san::debt::Debt;
 use crate::keeper::san::nexus::{Check, Nexus, Phase, Stage as SessionStage, Trouble};
-use crate::keeper::san::patience::{ASIDE, HANG_PAUSE, LOGIN, PING_AFTER};
+use crate::keeper::san::patience::{ASIDE, HANG_PAUSE, LOGIN, PING_AFTER, REFUSED_PAUSE};
 use crate::keeper::san::tasks::{Slots, Stage, Work};
 
 /// Between attempts, doubled each time.
@@ -206,13 +206,13 @@ impl Carrier {
     /// A session has ended by itself.
     fn closed(&mut self, now: Instant, index: usize, why: Closed) {
         let nexus = &mut self.nexuses[index];
-        let Phase::Open { stage, .. } = &nexus.phase else {
+        let Phase::Open { session, stage, .. } = &nexus.phase else {
             return;
         };
         let fresh = !matches!(stage, SessionStage::Serving { .. });
         let mut pause = None;
         match &why {
-            Closed::LoggedOut => pause = Some(Duration::ZERO),
+            Closed::LoggedOut => pause = Some(PAUSE_MIN),
             // The target took the connection and does not answer: an old command is stuck.
             Closed::LoginTimeout | Closed::Silent if fresh => {
                 if let Some(debt) = &mut nexus.debt {
@@ -225,6 +225,12 @@ impl Carrier {
                 if let Ok(address) = portal.host.parse() {
                     nexus.redirect = Some(SocketAddr::new(address, portal.port));
                 }
+            }
+            // We are not wanted; asking every second would only fill the target's log, or lock the account.
+            Closed::Login(LoginFailure::Refused(status))
+                if status.class == 2 && !session.retry_with_md5_only() =>
+            {
+                pause = Some(REFUSED_PAUSE);
             }
             _ => {}
         }
@@ -262,7 +268,8 @@ impl Carrier {
     ) {
         let nexus = &mut self.nexuses[index];
         let done = matches!(why, Trouble::Closed(Closed::LoggedOut));
-        let served = nexus.serves();
+        // One that was lost as soon as it was made is no success: nothing here may spin.
+        let served = nexus.serves() && now.since(nexus.since) >= PAUSE_MAX;
         nexus.failures = match done || served {
             true => 0,
             false => nexus.failures.saturating_add(1),
