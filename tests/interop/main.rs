@@ -4,6 +4,7 @@
 
 mod client;
 mod conformance;
+mod keeper;
 mod proxy;
 mod queue;
 mod tgtd;

@@ -10,12 +10,13 @@ use std::time::Duration;
 const PASS: u8 = 0;
 const SILENT: u8 = 1;
 const DOWN: u8 = 2;
+const HOLD: u8 = 3;
 
 /// How often a blocked forwarder looks at the wish.
 const POLL: Duration = Duration::from_millis(20);
 
 /// The forwarder. Bytes that arrive while it is silent are lost with their connection: it never resumes in the
-/// middle of a stream.
+/// middle of a stream. What it holds is late, as in a target's receive buffer.
 pub struct Proxy {
     pub address: SocketAddr,
     wish: Arc<AtomicU8>,
@@ -65,12 +66,17 @@ impl Proxy {
         self.wish.store(SILENT, Ordering::Relaxed);
     }
 
+    /// Nothing passes for now: it is kept, and delivered when the proxy comes back.
+    pub fn hold(&self) {
+        self.wish.store(HOLD, Ordering::Relaxed);
+    }
+
     /// All connections end; new ones are refused.
     pub fn go_down(&self) {
         self.wish.store(DOWN, Ordering::Relaxed);
     }
 
-    /// New connections pass again.
+    /// New connections pass again, and what was held.
     pub fn come_back(&self) {
         self.wish.store(PASS, Ordering::Relaxed);
     }
@@ -114,7 +120,13 @@ fn connect(
                     Ok(0) => break,
                     Ok(_) if dead.load(Ordering::Relaxed) => {}
                     Ok(count) => {
-                        if to.write_all(&bytes[..count]).is_err() {
+                        while wish.load(Ordering::Relaxed) == HOLD && !stop.load(Ordering::Relaxed)
+                        {
+                            thread::sleep(POLL);
+                        }
+                        if wish.load(Ordering::Relaxed) == DOWN
+                            || to.write_all(&bytes[..count]).is_err()
+                        {
                             break;
                         }
                     }

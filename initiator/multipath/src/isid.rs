@@ -31,15 +31,21 @@ pub struct IsidKey<'a> {
 
 /// The ISID of a path's data session, distinct from all those in `taken`.
 pub fn isid(key: &IsidKey<'_>, taken: &[Isid]) -> Isid {
-    distinct("data", key, taken)
+    distinct(b"data", key, taken)
 }
 
 /// The ISID of a probing login: never that of a data session, so that asking about a LUN ends no session.
 pub fn probe_isid(key: &IsidKey<'_>, taken: &[Isid]) -> Isid {
-    distinct("probe", key, taken)
+    distinct(b"probe", key, taken)
 }
 
-fn distinct(purpose: &str, key: &IsidKey<'_>, taken: &[Isid]) -> Isid {
+/// The ISID of the session that a lockspace keeps for its leases, distinct from all those in `taken`. Lockspaces on one LUN have
+/// sessions of their own, so the name counts.
+pub fn keeper_isid(key: &IsidKey<'_>, lockspace: &[u8], taken: &[Isid]) -> Isid {
+    distinct(&[b"keeper ", lockspace].concat(), key, taken)
+}
+
+fn distinct(purpose: &[u8], key: &IsidKey<'_>, taken: &[Isid]) -> Isid {
     // Each attempt is another hash: at most one more than there are ISIDs to avoid, short of a hash that cycles.
     (0u32..)
         .map(|attempt| derive(purpose, key, attempt))
@@ -47,12 +53,16 @@ fn distinct(purpose: &str, key: &IsidKey<'_>, taken: &[Isid]) -> Isid {
         .expect("forty bits hold more ISIDs than a volume has paths")
 }
 
-fn derive(purpose: &str, key: &IsidKey<'_>, attempt: u32) -> Isid {
+fn derive(purpose: &[u8], key: &IsidKey<'_>, attempt: u32) -> Isid {
     let mut hash = Sha256::new();
     // Lengths go first, so that no two keys run together into the same bytes.
-    for part in [purpose, key.initiator_name, key.target_name] {
+    for part in [
+        purpose,
+        key.initiator_name.as_bytes(),
+        key.target_name.as_bytes(),
+    ] {
         hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
+        hash.update(part);
     }
     let group = key.portal_group.map_or(u32::MAX, |tag| u32::from(tag.0));
     hash.update(group.to_be_bytes());
@@ -85,11 +95,18 @@ mod tests {
     fn stable_over_restarts() {
         // Changing the derivation would leave every dead session of an older daemon unfenced.
         assert_eq!(isid(&key(), &[]).to_string(), "0x80d7104b14d1");
+        let keeper = keeper_isid(&key(), b"lockspace", &[]);
+        assert_eq!(keeper.to_string(), "0x8000babf9880");
     }
 
     #[test]
     fn every_part_of_the_key_counts() {
-        let mut all = vec![isid(&key(), &[]), probe_isid(&key(), &[])];
+        let mut all = vec![
+            isid(&key(), &[]),
+            probe_isid(&key(), &[]),
+            keeper_isid(&key(), b"one", &[]),
+            keeper_isid(&key(), b"other", &[]),
+        ];
         let variants = [
             IsidKey {
                 initiator_name: "iqn.2026-01.example:hos",

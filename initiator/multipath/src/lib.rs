@@ -40,6 +40,6 @@ pub use contract::{
     VolumeStatus,
 };
 pub use identity::{Description, Identity, Probe, ProbeFailure, TaskSet, UnmapLimits};
-pub use isid::{IsidKey, isid, probe_isid};
+pub use isid::{IsidKey, isid, keeper_isid, probe_isid};
 pub use note::{Note, Told};
 pub use volume::{OrderRefused, Volume};
