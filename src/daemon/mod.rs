@@ -5,6 +5,7 @@ pub mod attach;
 mod carrier;
 pub mod detach;
 pub mod events;
+pub mod lease;
 pub mod make;
 pub mod notify;
 mod old_sessions;
@@ -71,6 +72,7 @@ pub struct Daemon {
     layout: Layout,
     log: Log,
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
+    lockspaces: lease::Lockspaces,
     /// What happened lately; also to volumes that are gone.
     events: Rc<Events>,
     /// ISIDs of all paths.
@@ -144,6 +146,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         layout: layout.clone(),
         log,
         volumes: RefCell::default(),
+        lockspaces: lease::Lockspaces::default(),
         events: Rc::default(),
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
@@ -226,7 +229,14 @@ impl Daemon {
         server.abort();
         carriers.abort();
         let _ = std::fs::remove_file(&socket);
+        // Before the volumes, which they may lie on, and after them: until then leases may protect what is open.
+        self.lockspaces.leave_unused().await;
         self.drain(&mut terminate).await;
+        for held in self.lockspaces.leave_unused().await {
+            tracing::error!(
+                "leaving without letting go, so others take it when we are counted out: {held}"
+            );
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -442,6 +452,21 @@ impl Handler for Daemon {
                 }
                 Ok(Reply::Status(self.status(Some(&volume)).await?))
             }
+            Request::LeaseJoin(request) => lease::join(&self, request, &progress).await,
+            Request::LeaseLeave(place) => lease::leave(&self, &place, &progress).await,
+            Request::LeaseAcquire {
+                place,
+                mode,
+                wait,
+                lvb,
+            } => lease::acquire(&self, &place, mode, wait, lvb, &progress).await,
+            Request::LeaseRelease { place, lvb } => {
+                lease::release(&self, &place, lvb, &progress).await
+            }
+            Request::LeaseConvert { place, mode } => {
+                lease::convert(&self, &place, mode, &progress).await
+            }
+            Request::LeaseStatus => Ok(Reply::Lockspaces(self.lockspaces.report().await)),
         }
     }
 }
