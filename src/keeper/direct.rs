@@ -316,3 +316,6 @@ impl Clerk {
         running.chain(waiting.map(|job| parts(job).3)).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod disk;
 mod driver;
 mod gates;
 mod picture;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::thread::{self, JoinHandle};
