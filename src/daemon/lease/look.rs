@@ -124,11 +124,16 @@ pub struct Resource {
 
 /// Looks at a lockspace and at one slot of it.
 pub fn space(place: &Place, host: HostId) -> Result<Space, Failure> {
-    let (mut disk, device, found) = begin(place)?;
+    let Start {
+        mut disk,
+        device,
+        found,
+        size,
+    } = begin(place)?;
     let Found::Lockspace(raw) = &found else {
         return Err(something_else(place, "lockspace", &found));
     };
-    let geometry = usable(place, &disk, &found)?;
+    let geometry = usable(place, &disk, size, &found)?;
     if !geometry.has_room_for(host) {
         return Err(Failure::new(
             Kind::Usage,
@@ -175,19 +180,32 @@ fn slot(
 
 /// Looks at a resource.
 pub fn resource(place: &Place) -> Result<Resource, Failure> {
-    let (disk, device, found) = begin(place)?;
+    let Start {
+        disk,
+        device,
+        found,
+        size,
+    } = begin(place)?;
     let Found::Resource(raw) = &found else {
         return Err(something_else(place, "resource", &found));
     };
     Ok(Resource {
         device,
-        geometry: usable(place, &disk, &found)?,
+        geometry: usable(place, &disk, size, &found)?,
         space: raw.space_name,
         name: raw.resource_name,
     })
 }
 
-fn begin(place: &Place) -> Result<(DirectDisk, Device, Found), Failure> {
+/// How a place begins.
+struct Start {
+    disk: DirectDisk,
+    device: Device,
+    found: Found,
+    size: u64,
+}
+
+fn begin(place: &Place) -> Result<Start, Failure> {
     let mut disk = place.open_read_only()?;
     place.verify_block(&disk)?;
     let failed = |error| place.io_failed("read", error);
@@ -197,7 +215,12 @@ fn begin(place: &Place) -> Result<(DirectDisk, Device, Found), Failure> {
     let gone = || Failure::new(Kind::NotFound, format!("{place} is gone"), "");
     let device = Device::at(&place.path).ok_or_else(gone)?;
     match Found::at(&start) {
-        Some(found) => Ok((disk, device, found)),
+        Some(found) => Ok(Start {
+            disk,
+            device,
+            found,
+            size,
+        }),
         None => Err(Failure::new(
             Kind::NotFound,
             format!(
@@ -221,8 +244,8 @@ fn something_else(place: &Place, wanted: &str, found: &Found) -> Failure {
     )
 }
 
-/// The geometry, where this device can carry it.
-fn usable(place: &Place, disk: &DirectDisk, found: &Found) -> Result<Geometry, Failure> {
+/// The geometry, where the area is whole and this device can carry it.
+fn usable(place: &Place, disk: &DirectDisk, size: u64, found: &Found) -> Result<Geometry, Failure> {
     let Some(geometry) = found.geometry() else {
         return Err(Failure::new(
             Kind::Failed,
@@ -230,6 +253,30 @@ fn usable(place: &Place, disk: &DirectDisk, found: &Found) -> Result<Geometry, F
             "see `sanblk lease dump`, which names the field; nothing was changed",
         ));
     };
+    let area = geometry.area_bytes();
+    // Every slot of a lockspace looks like the start of one.
+    if !place.offset.is_multiple_of(area) {
+        let start = place.at(place.offset - place.offset % area);
+        return Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "byte {} is not the start of an area of {} MiB: it is no multiple of that",
+                place.offset,
+                geometry.align().mib()
+            ),
+            format!("the place before it is {start}"),
+        ));
+    }
+    if place.offset.checked_add(area).is_none_or(|end| end > size) {
+        return Err(Failure::new(
+            Kind::Failed,
+            format!(
+                "the area at {place} is cut short: {} has {size} bytes",
+                place.path.display()
+            ),
+            "nothing was changed",
+        ));
+    }
     if geometry.sector() < disk.sector() {
         return Err(Failure::new(
             Kind::Usage,
