@@ -14,6 +14,9 @@
 //! Renewals have a worker of their own, because resources on the same device may be slow, or many. More than one would be no
 //! gain: a renewal reads the area and then writes its slot, never both at once, and a device that does not give the one
 //! back will not take the other.
+//!
+//! What a daemon that died has left in the kernel is over before another can start: a process is not gone, and its lock not
+//! free, before its system calls have returned.
 
 use std::collections::VecDeque;
 use std::io;

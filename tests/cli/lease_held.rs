@@ -370,3 +370,19 @@ fn status_shows_the_disk_and_what_this_host_knows() {
     let said = alone.run(&["lease", "release", &areas.at(MIB)]);
     refused(&said, 3, &["the daemon does not run"]);
 }
+
+#[test]
+fn a_patience_that_ends_before_the_join_does_is_refused() {
+    let areas = Areas::of(&vec![0; MIB]);
+    let one = Member::new();
+    let at = areas.at(0);
+    done(one.lease(&["init", "lockspace", "--name", "LS", &at]));
+    let before = fs::read(areas.file()).expect("the file");
+    let said = one.join(&areas, "1", "north");
+    refused(
+        &said,
+        2,
+        &["--io-timeout 1", "a wait of 20 s", "at least 3"],
+    );
+    assert!(fs::read(areas.file()).expect("the file") == before);
+}

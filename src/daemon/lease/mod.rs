@@ -230,6 +230,7 @@ pub async fn join(
         .looks
         .at(&place, move |place| look::space(place, host))
         .await?;
+    long_enough(timing, &found)?;
     for other in spaces.all() {
         let same = other.is_on(&place, Some(found.device)) && other.place.offset == place.offset;
         if !same && other.space != found.name {
@@ -311,6 +312,30 @@ pub async fn join(
     wait(spaces, &joined, &found, told, progress).await?;
     let lockspaces = vec![joined.report().await];
     Ok(Reply::Lockspaces(LockspacesReport { lockspaces }))
+}
+
+/// Refuses to be less patient than the wait that the slot asks for: the number would be lost before it is ours.
+fn long_enough(timing: Timing, found: &look::Space) -> Result<(), Failure> {
+    let theirs = Timing::of_other(found.slot.io_timeout, timing);
+    let enough = |ours: Timing| theirs.settle() + ours.io() <= ours.give_up();
+    if enough(timing) {
+        return Ok(());
+    }
+    let least = (1..=255).find(|&t| Timing::new(t).is_some_and(enough));
+    Err(Failure::new(
+        Kind::Usage,
+        format!(
+            "--io-timeout {}: the slot asks for a wait of {} s, after which a number taken with this is lost again",
+            timing.io_timeout_s(),
+            theirs.settle().as_secs()
+        ),
+        match least {
+            Some(least) => {
+                format!("give at least {least}; all hosts of a lockspace should have the same")
+            }
+            None => "make the lockspace anew".to_owned(),
+        },
+    ))
 }
 
 /// Waits until the host id is ours.
@@ -583,7 +608,6 @@ pub async fn convert(
     };
     joined.call(order)?;
     joined.answer(&name, told, progress).await?;
-    // The version may have grown.
     let picture = joined.picture().await.ok_or_else(|| joined.stuck())?;
     let held = picture.held.iter().find(|held| held.id == id);
     let held = held.ok_or_else(|| words::gone(&joined.space))?;
