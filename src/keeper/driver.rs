@@ -17,7 +17,7 @@ use super::Drained;
 use super::book::{Book, Call, Errand, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
 use super::gates::Gates;
-use super::picture::{Holding, Picture, Standing};
+use super::picture::{Holding, Picture, Standing, why_lost};
 
 /// Most leases of one lockspace on this host: held, or with something under way.
 pub const LEASES_MAX: usize = 1000;
@@ -354,14 +354,48 @@ impl Driver {
 
 /// As the operator reads it later.
 fn log(space: &Name, note: &Note) {
+    let text = match note {
+        Note::Joined { generation } => format!("joined, generation {generation}"),
+        Note::JoinFailed(error) => format!("not joined: {error:?}"),
+        Note::Left => "left".to_owned(),
+        Note::RenewalLate => "not renewed for 6 io_timeouts: is its disk slow?".to_owned(),
+        Note::Lost(why) => format!("LOST: {}", why_lost(*why)),
+        Note::Rejoined { generation } => {
+            format!("joined again, generation {generation}; winning its leases back")
+        }
+        Note::Restored => "every lease was won back".to_owned(),
+        Note::Refused => "LOST for good: nothing that it protects is written any more".to_owned(),
+        Note::Acquired { id, mode, lver } => {
+            format!("lease at {}: held {mode:?}, version {lver}", id.0)
+        }
+        Note::Converted { id, mode } => format!("lease at {}: held {mode:?} now", id.0),
+        Note::Released { id } => format!("lease at {}: released", id.0),
+        Note::Reclaimed { id } => format!("lease at {}: won back", id.0),
+        Note::ReclaimFailed { id, error } => {
+            format!("lease at {}: LOST, {error:?}", id.0)
+        }
+        Note::LeaderLost { id, error } => {
+            format!(
+                "lease at {}: let go without a word on disk, {error:?}",
+                id.0
+            )
+        }
+        Note::AskedToRelease { id, .. } => {
+            format!("lease at {}: another host asks for it", id.0)
+        }
+        // Who asked is told.
+        Note::LeaveRefused
+        | Note::Failed { .. }
+        | Note::Lvb { .. }
+        | Note::Asked { .. }
+        | Note::Told { .. } => return,
+    };
     match note {
         Note::RenewalLate
         | Note::Lost(_)
         | Note::Refused
         | Note::ReclaimFailed { .. }
-        | Note::LeaderLost { .. } => tracing::warn!("lockspace {space}: {note:?}"),
-        // One sector of somebody's bytes.
-        Note::Lvb { .. } => {}
-        _ => tracing::info!("lockspace {space}: {note:?}"),
+        | Note::LeaderLost { .. } => tracing::warn!("lockspace {space}: {text}"),
+        _ => tracing::info!("lockspace {space}: {text}"),
     }
 }

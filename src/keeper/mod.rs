@@ -33,7 +33,7 @@ use lockmgr::{Identity, JoinError};
 pub use book::{Call, LeaveError, Reply};
 pub use driver::LEASES_MAX;
 pub use gates::{Drain, Gates};
-pub use picture::{Holding, Picture, Standing};
+pub use picture::{Holding, Picture, Standing, why_lost};
 
 use disk::{Answer, LeaseDisk};
 use driver::Driver;

@@ -53,3 +53,14 @@ pub struct Picture {
     /// What we are acquiring.
     pub acquiring: Vec<LeaseId>,
 }
+
+/// In a few words.
+pub fn why_lost(why: LostWhy) -> String {
+    match why {
+        LostWhy::Silence => "it could not be renewed".to_owned(),
+        LostWhy::Bad(bad) => bad.to_string(),
+        LostWhy::Owner => "another host has written our slot".to_owned(),
+        LostWhy::Changed => "our slot is not as we left it".to_owned(),
+        LostWhy::DeclaredDead => "a fencing agent declared this host dead".to_owned(),
+    }
+}

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use lockmgr::ondisk::{HostId, Name};
 use lockmgr::timing::Timing;
-use lockmgr::{HostState, JoinError, LeaseError, LostWhy, Mode};
+use lockmgr::{HostState, JoinError, LeaseError, Mode};
 
 use super::Joined;
 use crate::failure::{Failure, Kind};
-use crate::keeper::{Holding, Picture, Standing};
+use crate::keeper::{Holding, Picture, Standing, why_lost};
 use crate::lease::place::Place;
 use crate::report::{HostReport, HostWord, LeaseReport, LockspaceReport, LockspaceWord, ModeWord};
 
@@ -199,18 +199,8 @@ fn dead(picture: Option<&Picture>, host: u64, ours: Timing) -> Duration {
 
 fn since(picture: Option<&Picture>) -> String {
     match picture.map(|picture| (picture.standing, picture.lasts.as_secs())) {
-        Some((Standing::Lost(why), seconds)) => format!(" for {seconds} s: {}", lost(why)),
+        Some((Standing::Lost(why), seconds)) => format!(" for {seconds} s: {}", why_lost(why)),
         _ => String::new(),
-    }
-}
-
-fn lost(why: LostWhy) -> String {
-    match why {
-        LostWhy::Silence => "it could not be renewed".to_owned(),
-        LostWhy::Bad(bad) => bad.to_string(),
-        LostWhy::Owner => "another host has written our slot".to_owned(),
-        LostWhy::Changed => "our slot is not as we left it".to_owned(),
-        LostWhy::DeclaredDead => "a fencing agent declared this host dead".to_owned(),
     }
 }
 
@@ -237,7 +227,7 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         Some(Standing::Ending) => LockspaceWord::Leaving,
     };
     let reason = match picture.map(|picture| picture.standing) {
-        Some(Standing::Lost(why)) => Some(lost(why)),
+        Some(Standing::Lost(why)) => Some(why_lost(why)),
         Some(Standing::Refused) => Some("leases could not be won back".to_owned()),
         _ => None,
     };

@@ -1,14 +1,21 @@
-# A lockspace LS with resources RA and RB, in which sanlock's daemon is host 1 (north) and sanblk is host 2 (south).
+# A lockspace LS with resources RA and RB, in which another is host 1 (north), sanlock's daemon mostly, and sanblk is host 2
+# (south).
 # Both give one IO $T seconds: a host is dead 8 T + 60 s after its last renewal.
 
 MIB=1048576
+# No process has this number.
+HOLDER=4194305
 
 # areas_up DEVICE: room for them, left in $LS, $RA and $RB as places; the resources are made by sanblk.
 areas_up() {
-    AREAS=$1
-    LS=$AREAS:0 RA=$AREAS:$MIB RB=$AREAS:$((2 * MIB))
+    areas_at "$1"
     expect sanblk lease init resource --lockspace LS --name RA "$RA"
     expect sanblk lease init resource --lockspace LS --name RB "$RB"
+}
+
+areas_at() {
+    AREAS=$1
+    LS=$AREAS:0 RA=$AREAS:$MIB RB=$AREAS:$((2 * MIB))
 }
 
 sanlock_up() {
@@ -31,11 +38,12 @@ both_join() {
     within 20 they_see 2 LIVE
 }
 
-# we_see HOST STATE; they_see HOST STATE
+# we_see HOST STATE; they_see HOST STATE; they_list HOST
 we_see() {
     [ "$(sanblk lease status --json |
         jq -r ".lockspaces[0].hosts[] | select(.host_id == $1) | .state")" = "$2" ]
 }
+they_list() { sanlock client gets -h 1 | grep -q "^h $1 "; }
 they_see() { sanlock client gets -h 1 | grep -q "^h $1 .* $2"; }
 
 # they_hold RESOURCE PLACE [:SH]: a process for which their daemon holds the lease; left in $HOLDER.
@@ -43,6 +51,15 @@ they_hold() {
     sanlock client command -r "LS:$1:$2${3:-}" -c /bin/sleep 10000 >/tmp/holder.log 2>&1 &
     HOLDER=$!
     within 15 they_have "$1" $HOLDER
+}
+# they_try RESOURCE PLACE: like they_hold, one step of many: their daemon refuses at once while the owner seems to live.
+they_try() {
+    they_have "$1" "$HOLDER" && return
+    kill -0 "$HOLDER" 2>/dev/null || {
+        sanlock client command -r "LS:$1:$2" -c /bin/sleep 10000 >/tmp/holder.log 2>&1 &
+        HOLDER=$!
+    }
+    return 1
 }
 they_have() { sanlock client status | grep -q "^r LS:$1:.* p $2\$"; }
 they_let_go() {

@@ -23,9 +23,7 @@ expect sanblk lease acquire "$RA" --mode exclusive
 refused $REFUSED sanblk lease leave "$LS"
 kill -9 "$(daemon_pid)"
 died=$(ms)
-sanlock client command -r "LS:RA:$RA" -c /bin/sleep 10000 >/tmp/holder.log 2>&1 &
-HOLDER=$!
-within 90 they_have RA $HOLDER
+within 90 they_try RA "$RA"
 judge "$died"
 within 10 they_see 2 DEAD
 
