@@ -132,6 +132,13 @@ pub enum Note {
         /// Which path.
         path: PathId,
     },
+    /// A path was lost or silent again and again: other paths go before it for a while.
+    Flapping {
+        /// Which path.
+        path: PathId,
+        /// Seconds until it is trusted again, if nothing more happens.
+        seconds: u64,
+    },
     /// Requests were failed because no path works.
     NoPath {
         /// How many.
@@ -166,6 +173,7 @@ impl Note {
             | Note::Shrunk { path, .. }
             | Note::Activating { path, .. }
             | Note::TransitionTooLong { path, .. }
+            | Note::Flapping { path, .. }
             | Note::TooManyErrors { path } => Some(path),
             Note::WriteCacheOn
             | Note::Grown { .. }
@@ -298,6 +306,11 @@ impl fmt::Display for Told<'_> {
             Note::TooManyErrors { path } => write!(
                 f,
                 "{}: too many of its last commands failed; other paths go before it for a while",
+                name(*path)
+            ),
+            Note::Flapping { path, seconds } => write!(
+                f,
+                "{}: it failed or was silent several times; other paths go before it for the next {seconds} s",
                 name(*path)
             ),
             Note::NoPath { failed } => write!(f, "no path works: {failed} requests failed"),

@@ -304,6 +304,7 @@ impl Volume {
             Ok(Some(plan)) => {
                 let len = u64::from(request.blocks) * u64::from(self.block_len());
                 let class = Class::of(u32::try_from(len).unwrap_or(u32::MAX));
+                self.turns.arrived(now, class);
                 self.table.admit(now, request, plan, class);
                 self.settle(now);
             }
@@ -540,7 +541,9 @@ impl Volume {
         if was_usable && matches!(after, PathState::Down { .. } | PathState::Closing) {
             path.tallies.losses += 1;
             let others = self.paths.iter().any(Path::is_usable);
-            self.path_mut(id).blame_loss(now, others);
+            if self.path_mut(id).blame_loss(now, others) {
+                self.flapping(now, id);
+            }
         } else if !was_usable && after == PathState::Up && path.tallies.losses > 0 {
             path.load.returned(now);
         }

@@ -52,9 +52,11 @@ pub struct Damping {
 }
 
 impl Damping {
-    /// Adds what the path did.
-    pub fn blame(&mut self, now: Instant, blame: Blame) {
+    /// Adds what the path did. Whether that has just made it marginal.
+    pub fn blame(&mut self, now: Instant, blame: Blame) -> bool {
+        let was_marginal = self.is_marginal(now);
         self.raise(now, self.penalty(now) + blame.points());
+        !was_marginal && self.is_marginal(now)
     }
 
     /// Makes it marginal whatever the penalty was: too many of its commands failed.
@@ -147,11 +149,11 @@ mod tests {
         damping.blame(at(0.0), Blame::Failed);
         damping.blame(at(0.0), Blame::Protocol);
         assert!(!damping.is_marginal(at(0.0)), "1500 from below");
-        damping.blame(at(0.0), Blame::Protocol);
-        assert!(damping.is_marginal(at(0.0)), "2000");
+        assert!(damping.blame(at(0.0), Blame::Protocol), "2000");
+        assert!(damping.is_marginal(at(0.0)));
         assert!(damping.is_marginal(at(15.0)), "1000 from above");
         // More blame while it is marginal lasts from there, though it is less than 2000.
-        damping.blame(at(15.0), Blame::Protocol);
+        assert!(!damping.blame(at(15.0), Blame::Protocol), "no news");
         assert!(damping.is_marginal(at(29.0)), "1500 after 15 s are 786");
         assert!(!damping.is_marginal(at(31.0)), "and below 750 soon");
         assert_eq!(damping.marginal_until(at(31.0)), None);

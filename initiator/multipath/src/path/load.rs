@@ -159,7 +159,7 @@ impl Load {
             in_flight: self.meter.in_flight(),
             queued: both(&|direction| self.meter.queued(direction)),
             rate: both(&|direction| self.meter.rate(direction)),
-            round_trip: self.meter.round_trip(),
+            latency: self.meter.expected_latency(now),
             stall: self.stall.penalty(now),
             window: both(&|direction| self.window(direction)),
             allowance: self.ramp.allowance(now),
@@ -198,7 +198,7 @@ mod tests {
             (seen.rate.read, seen.rate.write),
             (100_000_000, 100_000_000)
         );
-        assert_eq!(seen.round_trip, Duration::from_micros(200));
+        assert_eq!(seen.latency, Duration::from_micros(200));
         assert_eq!(seen.stall, Duration::ZERO);
         assert_eq!(seen.window.read, load.window(Direction::Read));
         assert_eq!(seen.allowance, Allowance::Unlimited);

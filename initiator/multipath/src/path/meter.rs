@@ -2,7 +2,7 @@
 //! 6.1): Q(i,d) bytes asked for, B(i,d) delivery rate, R(i) round trip. Counts only what it is told; asks nothing of
 //! the kernel.
 //!
-//! The rate is what was finished in a *span*, at least 10 ms and 8 completions long; the best of the last ten counts.
+//! The rate is what was finished in a *span*, at least 10 ms and 8 completions long; the third best of the last ten counts.
 //! A span in which the path was ever short of work says less than the truth, so it only counts where it says more.
 
 mod flow;
@@ -18,8 +18,8 @@ use flow::Flow;
 /// Rate of a path of which nothing is known, in bytes per second.
 pub const START_RATE: u64 = 50 * 1024 * 1024;
 
-/// The least round trip of so long counts, at most; half of it at least.
-const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(10);
+/// The least round trip of so long counts, and of as long before.
+const ROUND_TRIP_MEMORY: Duration = Duration::from_secs(5);
 /// A delay is unexplained by up to so much; a retransmission timeout of 200 ms must not count as the path's habit.
 const LATENCY_MAX: Duration = Duration::from_millis(30);
 /// Each command moves the habit by a sixteenth of the difference.
@@ -73,6 +73,8 @@ pub struct Meter {
     round_trip: RoundTrip,
     /// Delay that the path's own queue does not explain, smoothed.
     latency: Duration,
+    /// When it was seen last.
+    latency_at: Instant,
 }
 
 impl Meter {
@@ -88,6 +90,7 @@ impl Meter {
             in_flight: 0,
             round_trip: RoundTrip::default(),
             latency: Duration::ZERO,
+            latency_at: Instant::default(),
         }
     }
 
@@ -144,6 +147,7 @@ impl Meter {
         if sent.alone && Class::of(sent.len) == Class::Small {
             self.round_trip.note(now, unexplained);
         }
+        self.latency_at = now;
         let habit = self.latency.as_nanos() as u64;
         let sample = unexplained.min(LATENCY_MAX).as_nanos() as u64;
         self.latency =
@@ -185,6 +189,17 @@ impl Meter {
         self.latency.max(self.round_trip())
     }
 
+    /// What to expect of the next command beside its bytes: [`Meter::latency`], but what exceeds the round trip halves with
+    /// every second in which the path was not tried. So a path of bad habits is left alone, and not for ever.
+    pub fn expected_latency(&self, now: Instant) -> Duration {
+        let round_trip = self.round_trip();
+        let idle = now.since(self.latency_at).as_secs_f64();
+        let more = self.latency().saturating_sub(round_trip);
+        // From 0 to 1 whatever passed; the cast of a float saturates.
+        let more = Duration::from_nanos((more.as_nanos() as f64 * (-idle).exp2()) as u64);
+        round_trip.saturating_add(more)
+    }
+
     /// Commands outstanding.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
@@ -195,7 +210,8 @@ impl Meter {
     }
 }
 
-/// The least round trip of the last 5 to 10 s, or the last one known if there was none since.
+/// The least round trip of the last 5 to 10 s in which there were any. However long ago the last ones were, one more does
+/// not replace them: if it was late by chance, the path would get no small command any more that could show it.
 #[derive(Clone, Copy, Debug, Default)]
 struct RoundTrip {
     /// Since when, and the least since then.
@@ -206,11 +222,12 @@ struct RoundTrip {
 
 impl RoundTrip {
     fn note(&mut self, now: Instant, time: Duration) {
-        let half = ROUND_TRIP_MEMORY / 2;
         self.current = Some(match self.current {
-            Some((since, least)) if now.since(since) < half => (since, least.min(time)),
-            Some((since, least)) => {
-                self.before = (now.since(since) < ROUND_TRIP_MEMORY).then_some(least);
+            Some((since, least)) if now.since(since) < ROUND_TRIP_MEMORY => {
+                (since, least.min(time))
+            }
+            Some((_, least)) => {
+                self.before = Some(least);
                 (now, time)
             }
             None => (now, time),

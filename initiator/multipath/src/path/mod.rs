@@ -413,8 +413,8 @@ impl Path {
     }
 
     /// It has just stopped to carry IO. Its own fault, unless the target or the operator wanted it so, or no other path
-    /// works either.
-    pub(crate) fn blame_loss(&mut self, now: Instant, others_work: bool) {
+    /// works either. Whether that has just made it marginal.
+    pub(crate) fn blame_loss(&mut self, now: Instant, others_work: bool) -> bool {
         let unplanned = matches!(
             self.phase,
             Phase::Down { gone: false, .. }
@@ -427,7 +427,7 @@ impl Path {
         } else {
             Blame::Planned
         };
-        self.damping.blame(now, blame);
+        self.damping.blame(now, blame)
     }
 
     /// A command ended. Too many that failed by the path's own fault make it marginal; true if it has just become so.

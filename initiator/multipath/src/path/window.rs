@@ -15,16 +15,15 @@ use core::time::Duration;
 
 use crate::path::meter::Span;
 use crate::policy::Class;
-use crate::policy::chunk::CHUNK_MAX;
+use crate::policy::chunk::{CHUNK_MAX, chunk_max};
 
 /// What may wait in front of the path, in time.
 const TARGET: Duration = Duration::from_millis(2);
-const CHUNK: u64 = CHUNK_MAX as u64;
-/// Two chunks: while the answer to one is on its way, the next must be there, or the path idles for a round trip. And
-/// some small commands beside them, which would keep the second chunk out otherwise.
-const WINDOW_MIN: u64 = 2 * CHUNK + 2 * Class::SMALL_MAX as u64;
+/// Two chunks at least: while the answer to one is on its way, the next must be there, or the path idles for a round trip.
+/// And so much for small commands beside them, which would keep the second chunk out otherwise.
+const BESIDE: u64 = Class::SMALL_MAX as u64;
 /// Experiments lead to no more than so much above the formula.
-const EXTRA_MAX: u64 = 64 * CHUNK;
+const EXTRA_MAX: u64 = 64 * CHUNK_MAX as u64;
 /// The window is cut in eighths.
 const WHOLE: u64 = 8;
 /// The comparison starts anew after so many spans: what was good a while ago is no yardstick.
@@ -122,13 +121,16 @@ impl Default for Window {
 
 impl Window {
     /// B x R in whole chunks, and what moves in 2 ms or a chunk; two chunks and a little at least. More or less than
-    /// that as experience says, but one chunk at least.
+    /// that as experience says.
     pub fn bytes(&self, rate: u64, latency: Duration) -> u64 {
-        let in_transit = moved(rate, latency).div_ceil(CHUNK).saturating_mul(CHUNK);
-        let queued = moved(rate, TARGET).max(CHUNK);
-        let bytes = in_transit.saturating_add(queued).max(WINDOW_MIN);
+        let chunk = chunk_at(rate);
+        let in_transit = moved(rate, latency).div_ceil(chunk).saturating_mul(chunk);
+        let queued = moved(rate, TARGET).max(chunk);
+        // Not even rising delay makes it less: the path would idle, and that looks like a slower path.
+        let least = 2 * chunk + BESIDE;
+        let bytes = in_transit.saturating_add(queued).max(least);
         let bytes = bytes.saturating_add(self.extra);
-        (bytes / WHOLE).saturating_mul(self.eighths).max(CHUNK)
+        (bytes / WHOLE).saturating_mul(self.eighths).max(least)
     }
 
     /// A span of this direction was measured, while the window had so many bytes.
@@ -201,7 +203,8 @@ impl Window {
     /// Changes the window by a quarter or a fifth, a chunk at least: by less than that nothing would change.
     fn attempt(&mut self, change: Change, rate: u64, window: u64) -> Phase {
         let extra = self.extra;
-        let step = |part: u64| (window / part).div_ceil(CHUNK).saturating_mul(CHUNK);
+        let chunk = chunk_at(rate);
+        let step = |part: u64| (window / part).div_ceil(chunk).saturating_mul(chunk);
         self.extra = match change {
             Change::More => extra.saturating_add(step(4)).min(EXTRA_MAX),
             Change::Less => extra.saturating_sub(step(5)),
@@ -218,8 +221,10 @@ impl Window {
 
     fn conclude(&mut self, trial: Trial, rate: u64, window: u64) -> Phase {
         let worth_it = match trial.change {
-            Change::More => rate >= trial.rate.saturating_add(trial.rate / 16),
-            Change::Less => rate >= trial.rate - trial.rate / 64,
+            // Half of what a path that is limited by its window would gain or lose. Less is what rates differ by anyway, and
+            // would lead upwards by chance, for more is kept as long as less is seen to cost something.
+            Change::More => rate >= trial.rate.saturating_add(trial.rate / 12),
+            Change::Less => rate >= trial.rate - trial.rate / 10,
         };
         if worth_it {
             // A step in the right direction is followed by the next at once.
@@ -234,6 +239,11 @@ impl Window {
     }
 }
 
+/// The chunk by which the window of a path of this rate is measured.
+fn chunk_at(rate: u64) -> u64 {
+    chunk_max(rate).into()
+}
+
 /// Bytes that move in this time.
 fn moved(rate: u64, time: Duration) -> u64 {
     let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
@@ -246,6 +256,8 @@ mod tests {
     use crate::policy::Direction;
 
     const GIGABIT: u64 = 117_700_000;
+    const TEN_GIGABIT: u64 = 10 * GIGABIT;
+    const CHUNK: u64 = CHUNK_MAX as u64;
 
     fn span(rate: u64, delay_us: u64) -> Span {
         Span {
@@ -259,9 +271,10 @@ mod tests {
     fn the_formula_in_whole_chunks() {
         // (bytes per second, latency in us, KiB)
         for (rate, latency, kib) in [
-            (0, 0, 320),
-            (1, 1_000_000, 320),
-            (11_770_000, 200, 320),
+            (0, 0, 160),
+            (1, 1_000_000, 160),
+            (11_770_000, 200, 160),
+            (30_000_000, 200, 288),
             (GIGABIT, 200, 357),
             (GIGABIT, 5200, 869),
             (294_000_000, 200, 702),
@@ -274,24 +287,27 @@ mod tests {
 
     #[test]
     fn delay_that_rises_alone_halves_it() {
-        let bytes = |window: &Window| window.bytes(GIGABIT, Duration::from_micros(200));
+        let bytes = |window: &Window| window.bytes(TEN_GIGABIT, Duration::from_micros(200));
         let mut window = Window::default();
         let whole = bytes(&window);
-        window.measured(&span(GIGABIT, 2000), whole);
-        window.measured(&span(GIGABIT, 3900), whole);
+        window.measured(&span(TEN_GIGABIT, 2000), whole);
+        window.measured(&span(TEN_GIGABIT, 3900), whole);
         assert_eq!(bytes(&window), whole, "not by half and 1 ms");
-        window.measured(&span(GIGABIT, 4100), whole);
+        window.measured(&span(TEN_GIGABIT, 4100), whole);
         assert_eq!(bytes(&window), whole / 8 * 4);
         // From the new delay on: no news, and it comes back by eighths.
         for eighths in 5..=8 {
-            window.measured(&span(GIGABIT, 4100), whole);
+            window.measured(&span(TEN_GIGABIT, 4100), whole);
             assert_eq!(bytes(&window), whole / 8 * eighths);
         }
-        // Again and again, one chunk is left.
+        // Again and again: what keeps the path busy is left.
         for delay in 1..20 {
-            window.measured(&span(GIGABIT, 4100 << delay), whole);
+            window.measured(&span(TEN_GIGABIT, 4100 << delay), whole);
         }
-        assert_eq!(bytes(&window), CHUNK);
+        assert_eq!(bytes(&window), whole / WHOLE);
+        // But for what keeps the path busy.
+        let gigabit = window.bytes(GIGABIT, Duration::from_micros(200));
+        assert_eq!(gigabit, 2 * CHUNK + BESIDE);
     }
 
     #[test]

@@ -1,30 +1,54 @@
 //! How long the pieces of a bulk request are: as many as there are paths, between 64 and 128 KiB each (SCHEDULING
 //! section 6.4, point 2), and about equal, so that no crumb is left for a command of its own.
 //!
+//! Where a path is so slow that a small command would wait long behind 128 KiB, and where a piece more on one path than on
+//! the other shows in the end, they are 64 KiB.
+//!
 //! Which commands may be cut at all is the caller's knowledge: reads and writes may; COMPARE AND WRITE, WRITE SAME,
 //! UNMAP and atomic writes never.
 
+use core::time::Duration;
+
+use super::eta::transfer_time;
+
 /// Longest chunk of a request that is spread, and shortest request that is.
 pub const CHUNK_MAX: u32 = 128 * 1024;
-/// Shortest chunk, the last one apart.
+/// Shortest chunk, the last one apart, and longest on slow paths.
 pub const CHUNK_MIN: u32 = 64 * 1024;
+
+/// What a chunk should take on the slowest path, at most: 128 KiB at 25 MB/s.
+const CHUNK_TIME: Duration = Duration::from_millis(5);
+
+/// Longest chunk where the slowest usable path delivers `rate` bytes per second.
+pub fn chunk_max(rate: u64) -> u32 {
+    if transfer_time(CHUNK_MAX.into(), rate) <= CHUNK_TIME {
+        CHUNK_MAX
+    } else {
+        CHUNK_MIN
+    }
+}
 
 /// Length in bytes of every chunk but the last of a request of `len` bytes; `len` if it stays whole. Never 0 for a
 /// `len` above 0.
 ///
 /// - `usable_paths`: how many it may be spread over; with one there is nothing to gain.
+/// - `longest`: as [`chunk_max`] says, for a request that is spread.
 /// - `granularity`: bytes, at least the block length: optimal transfer length granularity (VPD page B0h). Chunks are
 ///   multiples of it, and it goes before the 128 KiB.
 /// - `transfer_max`: most bytes of one command; goes before all else. A multiple of the block length.
-pub fn chunk_len(len: u32, usable_paths: u32, granularity: u32, transfer_max: u32) -> u32 {
+pub fn chunk_len(
+    len: u32,
+    usable_paths: u32,
+    longest: u32,
+    granularity: u32,
+    transfer_max: u32,
+) -> u32 {
     let granularity = granularity.max(1);
     let transfer_max = transfer_max.max(1);
     let wanted = if len < CHUNK_MAX || usable_paths < 2 {
         len
     } else {
-        let chunks = usable_paths
-            .min(len / CHUNK_MIN)
-            .max(len.div_ceil(CHUNK_MAX));
+        let chunks = usable_paths.min(len / CHUNK_MIN).max(len.div_ceil(longest));
         len.div_ceil(chunks)
             .checked_next_multiple_of(granularity)
             .unwrap_or(len)
@@ -47,7 +71,7 @@ mod tests {
 
     #[test]
     fn as_many_pieces_as_paths_within_bounds() {
-        // (length, paths, granularity, most of one command) in KiB, and the chunk.
+        // (length, paths, granularity, most of one command) in KiB, and the chunk; on fast paths.
         let table = [
             // Never cut below 128 KiB.
             ((0, 2, 4, 1024), 0),
@@ -74,11 +98,28 @@ mod tests {
         ];
         for ((len, paths, granularity, most), chunk) in table {
             assert_eq!(
-                chunk_len(len * KIB, paths, granularity * KIB, most * KIB),
+                chunk_len(len * KIB, paths, CHUNK_MAX, granularity * KIB, most * KIB),
                 chunk * KIB,
                 "{len} {paths} {granularity} {most}"
             );
         }
+    }
+
+    #[test]
+    fn slow_paths_get_half_of_it() {
+        for (rate, longest) in [
+            (0, CHUNK_MIN),
+            (11_770_000, CHUNK_MIN),
+            (26_214_400, CHUNK_MAX),
+            (117_700_000, CHUNK_MAX),
+            (u64::MAX, CHUNK_MAX),
+        ] {
+            assert_eq!(chunk_max(rate), longest, "{rate}");
+        }
+        assert_eq!(
+            chunk_len(512 * KIB, 2, CHUNK_MIN, 4 * KIB, 1024 * KIB),
+            CHUNK_MIN
+        );
     }
 
     #[test]
@@ -88,7 +129,7 @@ mod tests {
             for paths in [0, 1, 2, 3, 8, u32::MAX] {
                 for granularity in numbers {
                     for most in numbers {
-                        let chunk = chunk_len(len, paths, granularity, most);
+                        let chunk = chunk_len(len, paths, CHUNK_MIN, granularity, most);
                         assert_eq!(chunk == 0, len == 0);
                         assert!(chunk <= len && (chunk <= most.max(1)));
                         let is_aligned = chunk == len || chunk.is_multiple_of(granularity.max(1));

@@ -1,5 +1,6 @@
 //! When a command would be finished on a path: ETA(i,S) = R(i) + E(i) + (Q(i,d) + S) / B(i,d) (SCHEDULING section
-//! 6.3). Saturating: a time beyond the type's range is a very long one.
+//! 6.3). For R(i) stands what the path takes beside the bytes by habit: a path that is slower than its rate says must not be
+//! taken again and again for the quicker one. Saturating: a time beyond the type's range is a very long one.
 
 use core::time::Duration;
 
@@ -29,7 +30,7 @@ pub fn moving_time(candidate: &Candidate, direction: Option<Direction>, len: u64
 /// Predicted time from now to the end of a command of `len` bytes.
 pub fn eta(candidate: &Candidate, direction: Option<Direction>, len: u64) -> Duration {
     candidate
-        .round_trip
+        .latency
         .saturating_add(candidate.stall)
         .saturating_add(moving_time(candidate, direction, len))
 }
@@ -51,7 +52,7 @@ mod tests {
                 read: 100_000_000,
                 write: 200_000_000,
             },
-            round_trip: Duration::from_micros(200),
+            latency: Duration::from_micros(200),
             stall: Duration::from_micros(30),
             ..plain(0)
         };
@@ -77,7 +78,7 @@ mod tests {
                 write: u64::MAX,
             },
             rate: PerDirection { read: 0, write: 0 },
-            round_trip: Duration::MAX,
+            latency: Duration::MAX,
             stall: Duration::MAX,
             ..plain(0)
         };

@@ -33,7 +33,9 @@ pub(super) fn choose<'a>(
     (!worth_waiting).then_some(chosen.path)
 }
 
-/// Idle, or Q + S <= W. A small command may exceed W by 25 %; one without data takes no window.
+/// Idle, or Q + S <= W. A small command may exceed W by 25 %; one without data takes no window. Bulk may have twice as much
+/// under way while there is nothing small that would wait behind it: the short queue costs throughput where the path's or
+/// our own pauses are longer than it.
 fn is_open(candidate: &Candidate, ask: &Ask) -> bool {
     if !candidate.takes(ask) {
         return false;
@@ -45,6 +47,7 @@ fn is_open(candidate: &Candidate, ask: &Ask) -> bool {
     let window = *candidate.window.of(direction);
     let window = match ask.class {
         Class::Small => window.saturating_add(window / 4),
+        Class::Bulk if ask.bulk_is_alone => window.saturating_mul(2),
         Class::Bulk => window,
     };
     queued == 0 || queued.saturating_add(u64::from(ask.len)) <= window
@@ -74,7 +77,7 @@ mod tests {
                 write: 0,
             },
             rate: both(100_000_000),
-            round_trip: Duration::from_micros(200),
+            latency: Duration::from_micros(200),
             window: both(256 * KIB),
             ..plain(id)
         }
@@ -82,7 +85,7 @@ mod tests {
 
     fn far(candidate: Candidate) -> Candidate {
         Candidate {
-            round_trip: Duration::from_micros(5200),
+            latency: Duration::from_micros(5200),
             ..candidate
         }
     }
@@ -129,6 +132,19 @@ mod tests {
         for (i, (candidates, expected)) in table.into_iter().enumerate() {
             assert_eq!(chosen(&bulk, &candidates), expected, "row {i}");
         }
+    }
+
+    #[test]
+    fn bulk_alone_may_fill_a_path_twice() {
+        let full = [path(0, 256 * KIB), path(1, 256 * KIB)];
+        let alone = Ask {
+            bulk_is_alone: true,
+            ..ask(128 * 1024)
+        };
+        assert_eq!(chosen(&ask(128 * 1024), &full), None);
+        assert_eq!(chosen(&alone, &full), Some(0));
+        let twice = [path(0, 512 * KIB), path(1, 512 * KIB)];
+        assert_eq!(chosen(&alone, &twice), None);
     }
 
     #[test]

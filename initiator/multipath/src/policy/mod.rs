@@ -137,6 +137,8 @@ pub struct Ask {
     /// For how long more than one request has been waiting for a path, without a pause. Chunks of one request do not
     /// make it two; what waits for a time or for a fence does not count.
     pub pressed: Duration,
+    /// There is no small request that a longer queue could delay: not for a second.
+    pub bulk_is_alone: bool,
     /// Rather not there: it failed there, or another copy of it is there. Kept to while any other path that is not
     /// suspect is usable, and no longer; who must not have it there compares the choice.
     pub avoid: Option<PathId>,
@@ -159,8 +161,8 @@ pub struct Candidate {
     pub queued: PerDirection<u64>,
     /// Delivery rate in bytes per second, not 0: B(i,d).
     pub rate: PerDirection<u64>,
-    /// Round trip of a small command, target included: R(i).
-    pub round_trip: Duration,
+    /// What is to be expected beside the bytes, target and medium included: R(i), by habit.
+    pub latency: Duration,
     /// Stall penalty: E(i).
     pub stall: Duration,
     /// Bytes that may be outstanding: W(i,d). Read by [`PolicyKind::LateBinding`] only.
@@ -184,7 +186,7 @@ impl Candidate {
             in_flight,
             queued: both(0),
             rate: both(crate::path::meter::START_RATE),
-            round_trip: Duration::ZERO,
+            latency: Duration::ZERO,
             stall: Duration::ZERO,
             window: both(u64::MAX),
             allowance: Allowance::Unlimited,

@@ -1,5 +1,11 @@
 //! Which class goes next when both wait: the small one, but bulk gets at least 10 % of the bytes (SCHEDULING section
 //! 6.4, point 1). Lease IO goes before both and is not asked about here.
+//!
+//! And whether there is any small one to protect: while bulk is alone, more of it may be under way.
+
+use core::time::Duration;
+
+use iscsi_client::time::Instant;
 
 use super::Class;
 
@@ -7,14 +13,31 @@ use super::Class;
 /// bulk ones.
 const CLAIM_MAX: u64 = 128 * 1024;
 
+/// The small class is taken to have gone after so long without a request.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Turns {
     /// Tenths of a byte that bulk may claim: one per small byte that went before it while it waited.
     claim: u64,
+    /// The last small request came then.
+    small_at: Option<Instant>,
 }
 
 impl Turns {
+    /// A request came.
+    pub fn arrived(&mut self, now: Instant, class: Class) {
+        if class == Class::Small {
+            self.small_at = Some(now);
+        }
+    }
+
+    /// Whether no small request came for a second.
+    pub fn bulk_is_alone(&self, now: Instant) -> bool {
+        self.small_at.is_none_or(|at| now.since(at) >= GONE_AFTER)
+    }
+
     /// The class whose oldest request is asked for a path first; the other may follow if that one must wait.
     /// `bulk_len` is what bulk would send next, in bytes; `None` if nothing of it waits.
     pub fn next(&self, small_waits: bool, bulk_len: Option<u32>) -> Option<Class> {
@@ -47,6 +70,17 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bulk_is_alone_a_second_after_the_last_small_request() {
+        let at = |millis: u64| Instant::from_nanos(millis * 1_000_000);
+        let mut turns = Turns::default();
+        assert!(turns.bulk_is_alone(at(0)));
+        turns.arrived(at(500), Class::Small);
+        turns.arrived(at(1499), Class::Bulk);
+        assert!(!turns.bulk_is_alone(at(1499)));
+        assert!(turns.bulk_is_alone(at(1500)));
+    }
 
     #[test]
     fn who_waits_alone_goes() {

@@ -137,10 +137,19 @@ impl Volume {
             }
             (Some(since), None) => {
                 path.suspected = None;
-                path.damping.blame(now, Blame::Suspect(now.since(since)));
+                if path.damping.blame(now, Blame::Suspect(now.since(since))) {
+                    self.flapping(now, id);
+                }
             }
             (None, None) | (Some(_), Some(_)) => {}
         }
+    }
+
+    /// It has just become marginal by what it did lately.
+    pub(super) fn flapping(&mut self, now: Instant, id: PathId) {
+        let until = self.path(id).damping.marginal_until(now);
+        let seconds = until.map_or(0, |until| until.since(now).as_secs());
+        self.notes.push(Note::Flapping { path: id, seconds });
     }
 
     /// What the other paths to the same target show.

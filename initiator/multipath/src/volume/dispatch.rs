@@ -8,7 +8,7 @@ use iscsi_client::session::{Command, Transfer};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::TaskAttribute;
 
-use super::{IoError, Link, PathId, PolicyKind, Request, Tag, Volume};
+use super::{IoError, Link, Operation, PathId, PolicyKind, Request, Tag, Volume};
 use crate::operation::{Fill, Plan, Span, Step};
 use crate::path::{Path, Phase};
 use crate::policy::{self, Ask, Choice, Class, Direction, PerDirection};
@@ -159,6 +159,7 @@ impl Volume {
             pressed: self
                 .pressed_since
                 .map_or(Duration::ZERO, |since| now.since(since)),
+            bulk_is_alone: self.turns.bulk_is_alone(now),
             avoid,
         };
         let candidates = self.candidates(now, step.end);
@@ -243,7 +244,14 @@ impl Volume {
             return u32::MAX;
         }
         let usable = |path: &&Path| matches!(path.phase, Phase::Up { .. });
-        let usable = self.paths.iter().filter(usable).count() as u32;
+        let usable = self.paths.iter().filter(usable);
+        let direction = match request.operation {
+            Operation::Read => Direction::Read,
+            _ => Direction::Write,
+        };
+        let rates = usable.clone().map(|path| path.load.meter().rate(direction));
+        let longest = policy::chunk::chunk_max(rates.min().unwrap_or(0));
+        let usable = usable.count() as u32;
         let block_len = self.block_len();
         let granularity = self
             .config
@@ -251,7 +259,7 @@ impl Volume {
             .optimal_granularity_blocks
             .map_or(block_len, |blocks| blocks.saturating_mul(block_len));
         let len = request.blocks.saturating_mul(block_len);
-        (policy::chunk::chunk_len(len, usable, granularity, u32::MAX) / block_len).max(1)
+        (policy::chunk::chunk_len(len, usable, longest, granularity, u32::MAX) / block_len).max(1)
     }
 
     /// Writes parameter lists and zeros where the commands that leave now expect them.

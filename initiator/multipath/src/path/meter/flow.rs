@@ -2,6 +2,10 @@
 //!
 //! Time counts while something is queued. A stretch of work that starts on an idle path has the round trip taken off,
 //! in which nothing could arrive; one that ends soon is left out, since it says nothing about bytes.
+//!
+//! A span in which the path was short of work says less than the truth. That a stretch ends is no shortage, if it was long:
+//! one large request after the other leaves the path idle in between, and its rate must be known all the same. And a path
+//! of which nothing is known believes what it sees, if that was some bytes: any guess may be wrong by more.
 
 use core::time::Duration;
 
@@ -13,8 +17,15 @@ const SPAN_MIN: Duration = Duration::from_millis(10);
 const COMPLETIONS_MIN: u32 = 8;
 /// Spans that are remembered.
 const SPANS: usize = 10;
+/// One of so many spans may be better than what counts: what piles up while this process or the path pauses, and then comes
+/// at once, makes one look several times as fast as the path is. Of ten, the third best counts.
+const SPANS_PER_RANK: usize = 4;
 /// A stretch of fewer bytes between two idle moments is mostly round trip.
 const STRETCH_MIN: u64 = 64 * 1024;
+/// A stretch of so many completions was busy to its end, though nothing is left then.
+const LONG_STRETCH: u32 = 4;
+/// A span of fewer bytes is no better than a guess.
+const FIRST_MIN: u64 = 4 * STRETCH_MIN;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
@@ -25,7 +36,7 @@ pub(super) struct Flow {
     next: usize,
     /// What earlier stretches of the span brought.
     span: Work,
-    /// Least that was left in the queue by a completion of the span.
+    /// Least that was left in the queue by a completion of the span, the ends of long stretches apart.
     least: u64,
     /// The stretch under way; `None` while nothing is queued.
     stretch: Option<Stretch>,
@@ -83,8 +94,13 @@ impl Flow {
     }
 
     pub(super) fn rate(&self) -> u64 {
-        let best = self.rates.iter().copied().max().unwrap_or(0);
-        if best == 0 { self.start_rate } else { best }
+        let known = self.rates.iter().filter(|&&rate| rate > 0).count();
+        if known == 0 {
+            return self.start_rate;
+        }
+        let mut rates = self.rates;
+        rates.sort_unstable_by(|a, b| b.cmp(a));
+        rates[known / SPANS_PER_RANK]
     }
 
     pub(super) fn submitted(&mut self, now: Instant, len: u32) {
@@ -128,7 +144,9 @@ impl Flow {
             Origin::Span => passed,
         };
         let stretch = *stretch;
-        self.least = self.least.min(self.queued);
+        if self.queued > 0 || stretch.work.completions < LONG_STRETCH {
+            self.least = self.least.min(self.queued);
+        }
         let span = self.span.and(stretch.work);
         if span.time >= SPAN_MIN && span.completions >= COMPLETIONS_MIN {
             let measured = self.end_span(&span, round_trip);
@@ -150,7 +168,8 @@ impl Flow {
         // With less queued than fits into a round trip, the rate says how much was asked for, not how fast the path is.
         let in_transit = u128::from(rate).saturating_mul(round_trip.as_nanos()) / 1_000_000_000;
         let supplied = self.least > 0 && u128::from(self.least) >= in_transit;
-        if supplied || rate > self.rate() {
+        let first = self.rates == [0; SPANS] && self.least > 0 && span.bytes >= FIRST_MIN;
+        if supplied || first || rate > self.rate() {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % SPANS;
         }

@@ -113,6 +113,26 @@ fn one_large_request_after_the_other_is_measured_too() {
 }
 
 #[test]
+fn a_guess_that_was_too_high_does_not_stay() {
+    // A link of a quarter of the speed that is taken for granted, and never work for longer than one large request.
+    const SLOW: u64 = START_RATE / 4;
+    let mut meter = Meter::new(START_RATE);
+    meter.round_trip_seen(at(0), micros(200));
+    let mut now = 0;
+    for _ in 0..8 {
+        now = busy(&mut meter, now, SLOW, CHUNK, 2, 4) + 3000;
+    }
+    let measured = meter.rate(Direction::Read);
+    assert!(measured.abs_diff(SLOW) < SLOW / 50, "{measured}");
+    // Nor what was true until the link became slower.
+    for _ in 0..60 {
+        now = busy(&mut meter, now, SLOW / 2, CHUNK, 2, 4) + 3000;
+    }
+    let measured = meter.rate(Direction::Read);
+    assert!(measured.abs_diff(SLOW / 2) < SLOW / 50, "{measured}");
+}
+
+#[test]
 fn a_lack_of_work_says_nothing_less() {
     let mut meter = Meter::new(START_RATE);
     meter.round_trip_seen(at(0), micros(200));
@@ -190,8 +210,10 @@ fn the_least_round_trip_of_5_to_10_s() {
         // ... until the second ends.
         (11, 900, 800),
         (17, 700, 700),
-        // After a long silence only the new one.
-        (60, 5000, 5000),
+        // After a long silence one is no proof yet ...
+        (60, 5000, 700),
+        // ... but what follows is.
+        (66, 6000, 5000),
     ] {
         meter.round_trip_seen(at(when * second), micros(seen));
         assert_eq!(meter.round_trip(), micros(least), "after {when} s");
@@ -228,6 +250,12 @@ fn latency_is_what_the_queue_does_not_explain() {
     }
     let latency = meter.latency();
     assert!(latency.abs_diff(micros(5000)) < micros(5), "{latency:?}");
+    // Nor is it for ever: half of what is not the round trip is forgotten in a second.
+    let tried = at(199 * 10_000 + 6000);
+    assert_eq!(meter.expected_latency(tried), latency);
+    let expected = meter.expected_latency(tried + Duration::from_secs(1));
+    assert!(expected.abs_diff(micros(2600)) < micros(5), "{expected:?}");
+    assert_eq!(meter.latency(), latency);
     // One retransmission timeout is no habit.
     let sent = meter.submitted(at(9_000_000), READ, 100_000);
     meter.completed(at(9_600_000), sent);

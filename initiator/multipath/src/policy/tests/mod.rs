@@ -21,6 +21,7 @@ pub(super) fn ask(len: u32) -> Ask {
         class: Class::of(len),
         backlog: len.into(),
         pressed: Duration::ZERO,
+        bulk_is_alone: false,
         avoid: None,
     }
 }
@@ -167,7 +168,7 @@ fn a_path_on_probation_takes_what_its_ramp_allows() {
     let other = Candidate {
         open: false,
         in_flight: 1,
-        round_trip: Duration::from_secs(1),
+        latency: Duration::from_secs(1),
         ..plain(1)
     };
     let here = Choice::Send(PathId(0));

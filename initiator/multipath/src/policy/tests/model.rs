@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use iscsi_client::time::Instant;
 
-use super::super::chunk::chunk_len;
+use super::super::chunk::{chunk_len, chunk_max};
 use super::super::hedge::Hedging;
 use super::super::turns::Turns;
 use super::*;
@@ -200,7 +200,14 @@ impl Model<'_> {
         let len = self.jobs[job].len;
         // dm-multipath cuts nothing; neither do its policies here.
         let chunk = match self.kind {
-            PolicyKind::LateBinding => chunk_len(len, self.links.len() as u32, 4096, 1 << 20),
+            PolicyKind::LateBinding => {
+                let rates = self
+                    .loads
+                    .iter()
+                    .map(|load| load.meter().rate(Direction::Read));
+                let longest = chunk_max(rates.min().unwrap_or(0));
+                chunk_len(len, self.links.len() as u32, longest, 4096, 1 << 20)
+            }
             _ => len,
         };
         self.requests.push(Request {
@@ -210,6 +217,7 @@ impl Model<'_> {
             out: 0,
             chunk,
         });
+        self.turns.arrived(self.time(), Class::of(len));
         let class = Class::of(len) as usize;
         self.waiting[class].push_back(self.requests.len() - 1);
         self.backlog[class] += u64::from(len);
@@ -297,6 +305,7 @@ impl Model<'_> {
             pressed: self.pressed_since.map_or(Duration::ZERO, |since| {
                 Duration::from_nanos(self.now - since)
             }),
+            bulk_is_alone: self.turns.bulk_is_alone(self.time()),
             avoid: avoid.map(|path| PathId(path as u8)),
         };
         let mut candidates = [plain(0), plain(1)];

@@ -242,6 +242,20 @@ fn restore_forgets_what_spoke_against_a_path() {
         status.paths[0].damping.is_marginal(host.now())
     };
     assert!(marginal(&host));
+    let told = |note: &Note| {
+        matches!(
+            note,
+            Note::Flapping {
+                path: A,
+                seconds: 1..
+            }
+        )
+    };
+    assert_eq!(
+        host.notes.iter().filter(|note| told(note)).count(),
+        1,
+        "once, when it began"
+    );
     assert_eq!(restore(&mut host, A), Ok(()));
     assert!(!marginal(&host));
     // A wait between two attempts ends.
