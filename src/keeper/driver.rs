@@ -13,7 +13,6 @@ use lockmgr::{
     Output, WriteOutcome,
 };
 
-use super::Drained;
 use super::book::{Book, Call, Errand, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
 use super::gates::Gates;
@@ -30,7 +29,7 @@ pub(super) struct Driver {
     gates: Gates,
     book: Book,
     clock: fn() -> Instant,
-    /// For those who tell that the data path is drained.
+    /// Where the data path's word comes from, that it is drained.
     drained: Sender<()>,
     standing: Standing,
     since: Instant,
@@ -92,8 +91,9 @@ impl Driver {
         self.is_ending() && self.writing == 0 && self.doubt.is_none()
     }
 
-    /// Whatever is due happens.
+    /// Whatever is due happens. Called about once a second at least.
     pub fn time_out(&mut self) {
+        self.gates.ask_again();
         if self.poll_timeout().is_some_and(|at| at <= (self.clock)()) {
             self.tell(Input::Timeout);
         }
@@ -296,7 +296,7 @@ impl Driver {
             Note::JoinFailed(_) | Note::Left => self.stand(Standing::Ending),
             Note::Lost(why) => {
                 self.stand(Standing::Lost(*why));
-                self.gates.lost(Drained(self.drained.clone()));
+                self.gates.lost(&self.drained);
             }
             Note::Acquired { id, mode, lver } => {
                 let name = self.names.remove(id).unwrap_or(Name::EMPTY);

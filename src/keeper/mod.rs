@@ -32,7 +32,7 @@ use lockmgr::{Identity, JoinError};
 
 pub use book::{Call, LeaveError, Reply};
 pub use driver::LEASES_MAX;
-pub use gates::{Drain, Gates};
+pub use gates::{Gates, Protected, Told};
 pub use picture::{Holding, Picture, Standing, why_lost};
 
 use disk::{Answer, LeaseDisk};
@@ -53,18 +53,6 @@ pub fn now() -> Instant {
 /// How long to wait for `at`.
 fn wait_at_most(at: Option<Instant>, now: Instant) -> Duration {
     at.map_or(WAIT_MAX, |at| at.since(now).min(WAIT_MAX))
-}
-
-/// The word that is owed to a keeper whose gates have shut.
-#[derive(Debug)]
-pub struct Drained(Sender<()>);
-
-impl Drained {
-    /// No write that was sent before the gates shut can still execute.
-    pub fn tell(self) {
-        // There is room for it: no second one is owed before the first is heard. A keeper that is gone needs none.
-        let _ = self.0.try_send(());
-    }
 }
 
 /// The keeper does not take calls.
@@ -99,9 +87,9 @@ impl Keeper {
     ) -> io::Result<Keeper> {
         let (calls, inbox) = bounded(CALLS_MAX);
         let body = move || {
-            let (word, drained) = bounded(1);
-            let driver = Driver::new(us, seed, disk, gates, now, word, joined);
-            run(driver, &inbox, &answers, &drained);
+            let (drained, drains) = bounded(1);
+            let driver = Driver::new(us, seed, disk, gates, now, drained, joined);
+            run(driver, &inbox, &answers, &drains);
         };
         let thread = thread::Builder::new()
             .name("sanblk-keeper".to_owned())
@@ -134,7 +122,7 @@ fn run(
     mut driver: Driver,
     inbox: &Receiver<Call>,
     answers: &Receiver<Answer>,
-    drained: &Receiver<()>,
+    drains: &Receiver<()>,
 ) {
     while !driver.is_over() {
         select! {
@@ -142,7 +130,7 @@ fn run(
                 Ok(call) => driver.call(call),
                 Err(_) => return,
             },
-            recv(drained) -> _ => driver.drained(),
+            recv(drains) -> _ => driver.drained(),
             recv(answers) -> answer => match answer {
                 Ok(answer) => driver.answer(answer),
                 // Without a disk nothing is renewed: the gates shut by themselves.
