@@ -6,12 +6,12 @@ T=1
 modprobe -a loop dm-mod
 truncate -s 4M /dev/shm/leases
 LOOP=$(losetup --find --show /dev/shm/leases)
-dmsetup create leases --table "0 8192 linear $LOOP 0"
-# Ours is /dev/mapper/leases; the other host, sanblk too, has the disk without what hangs.
 areas_up "$LOOP"
 sanlock_up
 expect theirs init LS 0 "$AREAS" 0 $T
 kill "$SANLOCK"
+# Ours is /dev/mapper/leases; the other host, sanblk too, has the disk without what hangs.
+dmsetup create leases --table "0 8192 linear $LOOP 0"
 areas_at /dev/mapper/leases
 other() { SANBLK_ROOT=/tmp/other sanblk lease "$@"; }
 expect other join "$LOOP" --host-id 1 --host-name north --io-timeout $T
