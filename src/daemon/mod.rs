@@ -452,19 +452,19 @@ impl Handler for Daemon {
                 }
                 Ok(Reply::Status(self.status(Some(&volume)).await?))
             }
-            Request::LeaseJoin(request) => lease::join(&self, request, &progress).await,
-            Request::LeaseLeave(place) => lease::leave(&self, &place, &progress).await,
+            Request::LeaseJoin(request) => lease::join::join(&self, request, &progress).await,
+            Request::LeaseLeave(place) => lease::join::leave(&self, &place, &progress).await,
             Request::LeaseAcquire {
                 place,
                 mode,
                 wait,
                 lvb,
-            } => lease::acquire(&self, &place, mode, wait, lvb, &progress).await,
+            } => lease::hold::acquire(&self, &place, mode, wait, lvb, &progress).await,
             Request::LeaseRelease { place, lvb } => {
-                lease::release(&self, &place, lvb, &progress).await
+                lease::hold::release(&self, &place, lvb, &progress).await
             }
             Request::LeaseConvert { place, mode } => {
-                lease::convert(&self, &place, mode, &progress).await
+                lease::hold::convert(&self, &place, mode, &progress).await
             }
             Request::LeaseStatus => Ok(Reply::Lockspaces(self.lockspaces.report().await)),
         }

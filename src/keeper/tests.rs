@@ -68,7 +68,10 @@ impl Protected for Volume {
         self.asked.set(self.asked.get() + 1);
         match self.asked.get() {
             1 => Err(told),
-            _ => Ok(self.drains.send(told).unwrap()),
+            _ => {
+                self.drains.send(told).unwrap();
+                Ok(())
+            }
         }
     }
 }
