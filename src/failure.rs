@@ -28,6 +28,8 @@ pub enum Kind {
     Kernel,
     /// A step did not end within its time.
     TimedOut,
+    /// Another host holds the lease.
+    Held,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Kind::Denied => 8,
             Kind::Kernel => 9,
             Kind::TimedOut => 10,
+            Kind::Held => 11,
         }
     }
 }

@@ -297,6 +297,122 @@ pub struct EventsReport {
     pub events: Vec<EventReport>,
 }
 
+/// Answer to `lease status`, and to `lease join`: the lockspaces that this host is a member of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LockspacesReport {
+    /// In the order of their names.
+    pub lockspaces: Vec<LockspaceReport>,
+}
+
+/// How this host stands in a lockspace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LockspaceWord {
+    /// The host id is being taken.
+    Joining,
+    /// It is ours.
+    Joined,
+    /// It is not renewed any more. When the disk answers again it is taken anew and the leases are won back.
+    Lost,
+    /// It is ours again; leases are being won back.
+    Reclaiming,
+    /// Leases could not be won back.
+    Refused,
+    /// It is being given back.
+    Leaving,
+    /// Its thread does not answer.
+    Stuck,
+}
+
+/// A lockspace that this host is a member of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LockspaceReport {
+    /// Its name.
+    pub name: String,
+    /// The device or file.
+    pub path: String,
+    /// Where its area begins.
+    pub offset_bytes: u64,
+    /// Our number.
+    pub host_id: u64,
+    /// Our unique name.
+    pub host_name: String,
+    /// How often the number was taken; 0 while it is being taken.
+    pub generation: u64,
+    /// How long we give one I/O, in seconds: all other times follow from it.
+    pub io_timeout_s: u16,
+    /// How we stand.
+    pub state: LockspaceWord,
+    /// For so long.
+    pub seconds: u64,
+    /// Why, where it is lost.
+    pub reason: Option<String>,
+    /// Milliseconds since the start of the last renewal that completed.
+    pub renewed_ms: Option<u64>,
+    /// Every host that ever joined, we too, as the last renewal showed them.
+    pub hosts: Vec<HostReport>,
+    /// What we hold.
+    pub leases: Vec<LeaseReport>,
+    /// Areas of leases that are being acquired.
+    pub acquiring_offsets: Vec<u64>,
+}
+
+/// Whether a host lives, in sanlock's words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HostWord {
+    /// Nobody has its number.
+    Free,
+    /// Its record was there when we came, and no change was seen yet.
+    Unknown,
+    /// It renews.
+    Live,
+    /// It has not renewed for 8 io_timeouts.
+    Fail,
+    /// What it holds may be taken.
+    Dead,
+}
+
+/// A host of a lockspace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HostReport {
+    /// Its number.
+    pub host_id: u64,
+    /// Its unique name.
+    pub name: String,
+    /// Whether it lives.
+    pub state: HostWord,
+    /// How often the number was taken.
+    pub generation: u64,
+    /// Its I/O timeout in seconds.
+    pub io_timeout_s: u16,
+}
+
+/// How a lease is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModeWord {
+    /// By one host alone.
+    Exclusive,
+    /// By several.
+    Shared,
+}
+
+/// A lease that this host holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeaseReport {
+    /// Its name.
+    pub name: String,
+    /// Its lockspace.
+    pub lockspace: String,
+    /// Where its area begins.
+    pub offset_bytes: u64,
+    /// How it is held.
+    pub mode: ModeWord,
+    /// The version in which it was acquired.
+    pub lver: u64,
+}
+
 /// Something that happened to a volume.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EventReport {

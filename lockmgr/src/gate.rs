@@ -125,7 +125,7 @@ impl Gate {
         now: Instant,
         started: Instant,
         give_up: Duration,
-        _proof: Reclaimed,
+        _proof: &Reclaimed,
     ) -> Result<(), Expired> {
         // The deadline may have passed without anybody asking: the proof covers that as well.
         self.advance(now, deadline_after(started, give_up), |word| {
@@ -137,6 +137,15 @@ impl Gate {
     pub fn disarm(&self, now: Instant) -> Result<(), Expired> {
         let open = |word| !matches!(word, SHUT | REFUSED) && now.nanos() < word;
         self.replace(UNARMED, open)
+    }
+
+    /// The lockspace was lost before the deadline: another gate of it had shut. Nothing to an unarmed one.
+    pub fn shut(&self) {
+        let armed = |word| (!matches!(word, UNARMED | REFUSED)).then_some(SHUT);
+        // Refused by one that is not armed, or shut for good already.
+        let _ = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, armed);
     }
 
     /// A lease was lost: no write of this attachment leaves any more.
@@ -243,7 +252,7 @@ mod tests {
     fn only_the_proof_opens_it_again() {
         let gate = open();
         assert_eq!(gate.check(at(200)), Permission::Fenced);
-        gate.restore(at(300), at(290), GIVE_UP, Reclaimed::proven())
+        gate.restore(at(300), at(290), GIVE_UP, &Reclaimed::proven())
             .unwrap();
         assert_eq!(gate.check(at(300)), Permission::Allowed);
         assert_eq!(gate.deadline(), Some(at(370)));
@@ -256,11 +265,25 @@ mod tests {
         assert_eq!(gate.check(at(101)), Permission::Refused);
         assert!(gate.extend(at(101), at(101), GIVE_UP).is_err());
         assert!(
-            gate.restore(at(101), at(101), GIVE_UP, Reclaimed::proven())
+            gate.restore(at(101), at(101), GIVE_UP, &Reclaimed::proven())
                 .is_err()
         );
         assert!(gate.disarm(at(101)).is_err());
         assert_eq!(gate.check(at(101)), Permission::Refused);
+    }
+
+    #[test]
+    fn it_shuts_at_a_word_but_for_who_is_not_armed() {
+        let gate = open();
+        gate.shut();
+        assert_eq!(gate.check(at(101)), Permission::Fenced);
+        assert!(gate.extend(at(101), at(101), GIVE_UP).is_err());
+        gate.refuse();
+        gate.shut();
+        assert_eq!(gate.check(at(101)), Permission::Refused, "for good");
+        let unarmed = Gate::new();
+        unarmed.shut();
+        assert_eq!(unarmed.check(at(101)), Permission::Allowed);
     }
 
     #[test]

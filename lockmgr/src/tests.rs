@@ -147,7 +147,7 @@ impl Room {
                     GateOrder::Arm { started } => gate.arm(now, started, give_up).unwrap(),
                     GateOrder::Extend { started } => gate.extend(now, started, give_up).unwrap(),
                     GateOrder::Restore { started, proof } => {
-                        gate.restore(now, started, give_up, proof).unwrap();
+                        gate.restore(now, started, give_up, &proof).unwrap();
                     }
                     GateOrder::Disarm => gate.disarm(now).unwrap(),
                     GateOrder::Refuse => gate.refuse(),

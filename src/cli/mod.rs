@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Path(arguments) => on_tokio(path::run(&layout, arguments)),
         Verb::Events(arguments) => on_tokio(events::run(&layout, arguments)),
         Verb::Status(arguments) => on_tokio(status::run(&layout, arguments)),
-        Verb::Lease(arguments) => lease::run(arguments),
+        Verb::Lease(arguments) => lease::run(&layout, arguments),
         Verb::Daemon(arguments) => daemon::run(layout, arguments),
     };
     match result {

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{NoPath, Settings};
 use crate::failure::Failure;
 use crate::portal::Portal;
-use crate::report::{AttachReport, EventsReport, StatusReport};
+use crate::report::{
+    AttachReport, EventsReport, LeaseReport, LockspacesReport, ModeWord, StatusReport,
+};
 
 /// Raised whenever a message changes its meaning.
 pub const PROTOCOL: u32 = 1;
@@ -84,6 +86,61 @@ pub enum Request {
         /// One volume, or all.
         volume: Option<String>,
     },
+    /// Become a host of a lockspace.
+    LeaseJoin(LeaseJoin),
+    /// Give the host id back.
+    LeaseLeave(LeasePlace),
+    /// Take a lease.
+    LeaseAcquire {
+        /// Its area.
+        place: LeasePlace,
+        /// How.
+        mode: ModeWord,
+        /// Wait for an owner that is silent.
+        wait: bool,
+        /// Read its lock value block.
+        lvb: bool,
+    },
+    /// Let it go.
+    LeaseRelease {
+        /// Its area.
+        place: LeasePlace,
+        /// What to leave in its lock value block: at most a sector.
+        lvb: Option<Vec<u8>>,
+    },
+    /// Hold it otherwise.
+    LeaseConvert {
+        /// Its area.
+        place: LeasePlace,
+        /// How.
+        mode: ModeWord,
+    },
+    /// Lockspaces and leases of this host.
+    LeaseStatus,
+}
+
+/// Where a lease area begins.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeasePlace {
+    /// Device or file, absolute.
+    pub path: PathBuf,
+    /// Bytes from its start.
+    pub offset: u64,
+}
+
+/// The words of `lease join`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseJoin {
+    /// The lockspace.
+    pub place: LeasePlace,
+    /// Our number.
+    pub host_id: u64,
+    /// Our name; `None` for this host's usual one.
+    pub host_name: Option<String>,
+    /// I/O timeout in seconds.
+    pub io_timeout_s: u64,
 }
 
 /// What to do with a path.
@@ -156,6 +213,25 @@ pub enum Reply {
     Events(EventsReport),
     /// To `Set`, `Path` and `Status`.
     Status(StatusReport),
+    /// To `LeaseJoin` with that one, to `LeaseStatus` with all.
+    Lockspaces(LockspacesReport),
+    /// To `LeaseLeave`.
+    LeaseLeft {
+        /// The lockspace.
+        lockspace: String,
+    },
+    /// To `LeaseAcquire` and `LeaseConvert`.
+    Leased {
+        /// As it is held now.
+        lease: LeaseReport,
+        /// Its lock value block, if it was asked for.
+        lvb: Option<Vec<u8>>,
+    },
+    /// To `LeaseRelease`.
+    LeaseReleased {
+        /// As it was held; `None` if it was still being acquired.
+        lease: Option<LeaseReport>,
+    },
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod carrier;
 pub mod detach;
 pub mod events;
 mod gate;
+pub mod lease;
 pub mod make;
 pub mod notify;
 mod old_sessions;
@@ -72,6 +73,7 @@ pub struct Daemon {
     layout: Layout,
     log: Log,
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
+    lockspaces: lease::Lockspaces,
     /// What happened lately; also to volumes that are gone.
     events: Rc<Events>,
     /// ISIDs of all paths.
@@ -145,6 +147,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         layout: layout.clone(),
         log,
         volumes: RefCell::default(),
+        lockspaces: lease::Lockspaces::default(),
         events: Rc::default(),
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
@@ -227,7 +230,14 @@ impl Daemon {
         server.abort();
         carriers.abort();
         let _ = std::fs::remove_file(&socket);
+        // Before the volumes, which they may lie on, and after them: until then leases may protect what is open.
+        self.lockspaces.leave_unused().await;
         self.drain(&mut terminate).await;
+        for held in self.lockspaces.leave_unused().await {
+            tracing::error!(
+                "leaving without letting go, so others take it when we are counted out: {held}"
+            );
+        }
         tracing::info!("ended");
         Ok(())
     }
@@ -443,6 +453,21 @@ impl Handler for Daemon {
                 }
                 Ok(Reply::Status(self.status(Some(&volume)).await?))
             }
+            Request::LeaseJoin(request) => lease::join::join(&self, request, &progress).await,
+            Request::LeaseLeave(place) => lease::join::leave(&self, &place, &progress).await,
+            Request::LeaseAcquire {
+                place,
+                mode,
+                wait,
+                lvb,
+            } => lease::hold::acquire(&self, &place, mode, wait, lvb, &progress).await,
+            Request::LeaseRelease { place, lvb } => {
+                lease::hold::release(&self, &place, lvb, &progress).await
+            }
+            Request::LeaseConvert { place, mode } => {
+                lease::hold::convert(&self, &place, mode, &progress).await
+            }
+            Request::LeaseStatus => Ok(Reply::Lockspaces(self.lockspaces.report().await)),
         }
     }
 }

@@ -90,7 +90,8 @@ impl Place {
         open(&self.path, LARGEST).map_err(failed)
     }
 
-    fn not_opened(&self, error: &io::Error) -> Failure {
+    /// Why it was not opened.
+    pub(crate) fn not_opened(&self, error: &io::Error) -> Failure {
         let path = self.path.display();
         match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::NotFound, _) => Failure::new(
@@ -153,7 +154,7 @@ impl Place {
 
 /// How many bytes of a disk of `size` bytes there are from `at` on, up to `most`, in whole pieces that any lease disk
 /// can read.
-pub(super) fn readable(size: u64, at: u64, most: u64) -> usize {
+pub(crate) fn readable(size: u64, at: u64, most: u64) -> usize {
     let piece = Geometry::PROBE_LEN as u64;
     let there = size.saturating_sub(at).min(most);
     usize::try_from(there - there % piece).expect("an area fits the memory")

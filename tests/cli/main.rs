@@ -5,6 +5,7 @@ mod attach;
 mod daemon;
 mod discover;
 mod lease;
+mod lease_held;
 mod lease_sanlock;
 mod target;
 mod words;

@@ -604,7 +604,9 @@ impl World {
             let moved = match order {
                 GateOrder::Arm { started } => gate.arm(now, started, give_up),
                 GateOrder::Extend { started } => gate.extend(now, started, give_up),
-                GateOrder::Restore { started, proof } => gate.restore(now, started, give_up, proof),
+                GateOrder::Restore { started, proof } => {
+                    gate.restore(now, started, give_up, &proof)
+                }
                 GateOrder::Disarm => gate.disarm(now),
                 GateOrder::Refuse => {
                     gate.refuse();

@@ -1,38 +1,97 @@
-//! `sanblk lease status`: who has what, for people.
+//! `sanblk lease status`: who has what, for people: what the disk says, and what the daemon knows and holds.
 
 use std::fmt::Write;
 
-use super::super::{print, print_json};
-use super::Look;
+use serde::Serialize;
+
+use super::super::{absolute, ask, print, print_json, say, unexpected};
+use super::text as ours;
+use crate::control::{Reply, Request};
 use crate::failure::Failure;
+use crate::layout::Layout;
 use crate::lease::areas::{Areas, damage, damaged};
+use crate::lease::place::Place;
 use crate::lease::status::{
     AreaStatus, AreaWord, Collector, Holder, HostStatus, HostWord, LeaseStatus, Mode, Standing,
 };
+use crate::report::{LockspaceReport, LockspacesReport};
 
 /// Show which host has which number and which lease; changes nothing
 ///
-/// One look: it does not tell a live host from a dead one. Exit code 1 if any record is refused.
+/// Without a place: the lockspaces that this host has joined, their hosts and the leases that it holds. With one: what the
+/// disk says there, without a daemon; one look does not tell a live host from a dead one, but the daemon does for a lockspace
+/// that it has joined. Exit code 1 if any record is refused.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    #[command(flatten)]
-    look: Look,
+    /// Device or file, and the byte at which its first area begins [default offset: 0]
+    #[arg(value_name = "PATH[:OFFSET]")]
+    place: Option<Place>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
-pub fn run(Arguments { look }: Arguments) -> Result<(), Failure> {
+/// A look, and what the daemon knows of the same device.
+#[derive(Serialize)]
+struct Both {
+    #[serde(flatten)]
+    look: LeaseStatus,
+    lockspaces: Vec<LockspaceReport>,
+}
+
+pub async fn run(layout: &Layout, arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { place, json } = arguments;
+    let Some(place) = place else {
+        let report = joined(layout).await?;
+        return match json {
+            true => print_json(&report),
+            false if report.lockspaces.is_empty() => {
+                print("this host has joined no lockspace\n");
+                Ok(())
+            }
+            false => {
+                print(&ours::lockspaces(&report));
+                Ok(())
+            }
+        };
+    };
     let mut collector = Collector::default();
     let mut refused = Vec::new();
-    for area in Areas::open(&look.place)? {
+    for area in Areas::open(&place)? {
         let (offset, dump) = area?;
         refused.extend(damage(&dump));
         collector.add(&dump, offset);
     }
-    let status = collector.status(look.place.path.display().to_string());
-    match look.json {
-        true => print_json(&status)?,
-        false => print(&text(&status)),
+    let look = collector.status(place.path.display().to_string());
+    let path = absolute(place.path)?.display().to_string();
+    let mut report = joined(layout).await.unwrap_or_else(|failure| {
+        say(&format!(
+            "what this host has joined is not known: {}",
+            failure.what
+        ));
+        LockspacesReport::default()
+    });
+    report.lockspaces.retain(|space| space.path == path);
+    match json {
+        true => print_json(&Both {
+            look,
+            lockspaces: report.lockspaces,
+        })?,
+        false => {
+            print(&text(&look));
+            print(&ours::lockspaces(&report));
+        }
     }
     damaged(&refused)
+}
+
+/// What the daemon knows; nothing, where none runs.
+async fn joined(layout: &Layout) -> Result<LockspacesReport, Failure> {
+    match ask(layout, &Request::LeaseStatus).await? {
+        Some(Reply::Lockspaces(report)) => Ok(report),
+        Some(_) => Err(unexpected()),
+        None => Ok(LockspacesReport::default()),
+    }
 }
 
 fn text(status: &LeaseStatus) -> String {

@@ -405,7 +405,7 @@ wwid_of_multipath() { multipathd show maps raw format '%w' | head -1 | tr -d ' '
 # --- sanblk -------------------------------------------------------------------------------------------------
 
 # Exit codes of sanblk.
-NOT_FOUND=3 REFUSED=4 AMBIGUOUS=6 UNREACHABLE=7 DENIED=8 KERNEL=9
+NOT_FOUND=3 REFUSED=4 AMBIGUOUS=6 UNREACHABLE=7 DENIED=8 KERNEL=9 HELD=11
 
 # attach [FLAGS]: sanblk attach over both portals; the device is left in $DEV.
 attach() {

@@ -1,0 +1,88 @@
+//! Lockspaces and leases of this host, for people.
+
+use std::fmt::Write;
+
+use crate::report::{
+    HostReport, HostWord, LeaseReport, LockspaceReport, LockspaceWord, LockspacesReport, ModeWord,
+};
+
+/// One after the other.
+pub fn lockspaces(report: &LockspacesReport) -> String {
+    let mut text = String::new();
+    for space in &report.lockspaces {
+        lockspace(&mut text, space);
+    }
+    text
+}
+
+fn lockspace(text: &mut String, space: &LockspaceReport) {
+    let LockspaceReport {
+        name,
+        path,
+        offset_bytes,
+        host_id,
+        generation,
+        seconds,
+        ..
+    } = space;
+    let state = match space.state {
+        LockspaceWord::Joining => format!("joining for {seconds} s"),
+        LockspaceWord::Joined => "joined".to_owned(),
+        LockspaceWord::Lost => format!("LOST for {seconds} s"),
+        LockspaceWord::Reclaiming => "winning its leases back".to_owned(),
+        LockspaceWord::Refused => format!("LOST for good {seconds} s ago"),
+        LockspaceWord::Leaving => "leaving".to_owned(),
+        LockspaceWord::Stuck => "its keeper does not answer".to_owned(),
+    };
+    let renewed = match space.renewed_ms {
+        Some(age) => format!("  renewed {} s ago", age / 1000),
+        None => String::new(),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "lockspace {name}  at {path}:{offset_bytes}  host {host_id}, generation {generation}  {state}{renewed}"
+    );
+    if let Some(reason) = &space.reason {
+        let _ = writeln!(text, "  {reason}");
+    }
+    for other in &space.hosts {
+        let _ = writeln!(text, "  {}", host(other, *host_id));
+    }
+    for held in &space.leases {
+        let _ = writeln!(text, "  {}", lease(held));
+    }
+    for offset in &space.acquiring_offsets {
+        let _ = writeln!(text, "  acquiring the lease at {offset}");
+    }
+}
+
+fn host(host: &HostReport, us: u64) -> String {
+    let state = match host.state {
+        HostWord::Free => "FREE   ",
+        HostWord::Unknown => "UNKNOWN",
+        HostWord::Live => "LIVE   ",
+        HostWord::Fail => "FAIL   ",
+        HostWord::Dead => "DEAD   ",
+    };
+    let ours = match host.host_id == us {
+        true => "  this host",
+        false => "",
+    };
+    format!(
+        "host {}  {state}  {}  generation {}{ours}",
+        host.host_id, host.name, host.generation
+    )
+}
+
+/// In one line.
+pub fn lease(lease: &LeaseReport) -> String {
+    let mode = match lease.mode {
+        ModeWord::Exclusive => "exclusive",
+        ModeWord::Shared => "shared",
+    };
+    format!(
+        "lease {} of {}  at {}  held {mode}, version {}",
+        lease.name, lease.lockspace, lease.offset_bytes, lease.lver
+    )
+}

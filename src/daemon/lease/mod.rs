@@ -1,0 +1,193 @@
+//! The lockspaces that this host is a member of, and the leases that the daemon holds for whoever asked, until they are
+//! released or the daemon ends.
+//!
+//! ```text
+//!   join    a number in a lockspace, and giving it back
+//!   hold    acquire, convert, release
+//!   look    opens devices and sees what they have, on threads that may hang
+//!   words   why not: sentences and exit codes
+//! ```
+//!
+//! A verb looks, calls a keeper and waits for its answer. A client that goes away meanwhile changes nothing: what was
+//! asked for goes on, and `lease status` shows it.
+
+pub mod hold;
+pub mod join;
+mod look;
+mod words;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lockmgr::LeaseError;
+use lockmgr::ondisk::{Geometry, HostId, Name};
+use lockmgr::timing::Timing;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::control::LeasePlace;
+use crate::control::server::Progress;
+use crate::failure::{Failure, Kind};
+use crate::keeper::{Call, Keeper, NoKeeper, Picture, Standing};
+use crate::lease::place::Place;
+use crate::report::{LockspaceReport, LockspacesReport};
+use crate::together::together;
+
+use look::{Device, Looks};
+
+/// Most lockspaces: some MiB of locked memory and four threads each.
+const LOCKSPACES_MAX: usize = 64;
+/// A keeper never waits for its disk; one that does not answer for so long is stuck.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
+/// A keeper that has left has so long to end its thread.
+const END_LIMIT: Duration = Duration::from_secs(2);
+/// What takes longer than this is worth a word.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// All lockspaces of this host.
+#[derive(Default)]
+pub struct Lockspaces {
+    joined: RefCell<Vec<Rc<Joined>>>,
+    looks: Looks,
+    /// Held from the look for others to the entry in the list.
+    changes: tokio::sync::Mutex<()>,
+}
+
+/// A lockspace, from the start of its join on.
+pub struct Joined {
+    place: Place,
+    device: Device,
+    geometry: Geometry,
+    space: Name,
+    host: HostId,
+    host_name: Name,
+    timing: Timing,
+    keeper: Keeper,
+}
+
+impl Joined {
+    /// Whether this is the device, by whatever path. One that is gone is known by its path alone.
+    fn is_on(&self, place: &Place, device: Option<Device>) -> bool {
+        device.map_or(self.place.path == place.path, |there| there == self.device)
+    }
+
+    fn call(&self, call: Call) -> Result<(), Failure> {
+        self.keeper.call(call).map_err(|error| match error {
+            NoKeeper::Ended => words::gone(&self.space),
+            NoKeeper::Busy => self.stuck(),
+        })
+    }
+
+    fn stuck(&self) -> Failure {
+        Failure::new(
+            Kind::Failed,
+            format!("the keeper of lockspace {} does not answer", self.space),
+            "look at the daemon's log",
+        )
+    }
+
+    /// How it stands; `None` if its keeper does not say.
+    async fn picture(&self) -> Option<Picture> {
+        let (tell, told) = oneshot::channel();
+        self.keeper.call(Call::Look(tell)).ok()?;
+        timeout(LOOK_LIMIT, told).await.ok()?.ok()
+    }
+
+    async fn report(&self) -> LockspaceReport {
+        words::lockspace(self, self.picture().await.as_ref())
+    }
+
+    /// Waits for the answer to a call about a lease.
+    async fn answer<T>(
+        &self,
+        name: &str,
+        told: oneshot::Receiver<Result<T, LeaseError>>,
+        progress: &Progress,
+    ) -> Result<T, Failure> {
+        let mut told = std::pin::pin!(told);
+        let result = tokio::select! {
+            result = &mut told => result,
+            () = sleep(PATIENCE) => {
+                progress.say(format!("waiting for {name} of lockspace {}", self.space));
+                told.await
+            }
+        };
+        match result {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let picture = self.picture().await;
+                Err(words::not_done(self, picture.as_ref(), name, error))
+            }
+            Err(_) => Err(words::gone(&self.space)),
+        }
+    }
+}
+
+fn place(of: &LeasePlace) -> Place {
+    Place {
+        path: of.path.clone(),
+        offset: of.offset,
+    }
+}
+
+impl Lockspaces {
+    /// Those whose keepers live.
+    fn all(&self) -> Vec<Rc<Joined>> {
+        let mut joined = self.joined.borrow_mut();
+        joined.retain(|joined| !joined.keeper.has_ended());
+        joined.clone()
+    }
+
+    /// Waits a moment for a keeper that is ending.
+    async fn ended(&self, joined: &Joined) -> bool {
+        let end = Instant::now() + END_LIMIT;
+        while !joined.keeper.has_ended() && Instant::now() < end {
+            sleep(Duration::from_millis(10)).await;
+        }
+        joined.keeper.has_ended()
+    }
+
+    async fn device(&self, place: &Place) -> Option<Device> {
+        let look = |place: &Place| Ok(Device::at(&place.path));
+        self.looks.at(place, look).await.ok().flatten()
+    }
+
+    /// All of them, as they stand.
+    pub async fn report(&self) -> LockspacesReport {
+        let all = self.all();
+        let mut lockspaces = together(all.iter().map(|joined| joined.report())).await;
+        lockspaces.sort_by(|a, b| a.name.cmp(&b.name));
+        LockspacesReport { lockspaces }
+    }
+
+    /// Leaves those in which nothing is held. The others, in words.
+    pub async fn leave_unused(&self) -> Vec<String> {
+        let all = self.all();
+        let left = together(all.iter().map(|joined| async move {
+            let (tell, told) = oneshot::channel();
+            let limit = joined.timing.io() + END_LIMIT;
+            let asked = joined.call(Call::Leave(tell));
+            match (asked, timeout(limit, told).await) {
+                (Err(_), _) | (_, Ok(Ok(Ok(())))) => None,
+                _ => Some(held(joined).await),
+            }
+        }))
+        .await;
+        left.into_iter().flatten().collect()
+    }
+}
+
+/// What keeps a lockspace from being left.
+async fn held(joined: &Joined) -> String {
+    let space = &joined.space;
+    let picture = joined.picture().await;
+    let Some(picture) = picture.filter(|picture| picture.standing != Standing::Ending) else {
+        return format!("lockspace {space}: its disk does not answer");
+    };
+    let names: Vec<String> = picture.held.iter().map(|h| h.name.to_string()).collect();
+    match names.is_empty() {
+        true => format!("lockspace {space}: something is under way"),
+        false => format!("lockspace {space}: this host holds {}", names.join(", ")),
+    }
+}

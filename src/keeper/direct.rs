@@ -1,0 +1,324 @@
+//! Lease areas on a file, or on a device that somebody else carries: O_DIRECT, by system calls that may hang.
+//!
+//! ```text
+//!   keeper --Job--> clerk --one job at a time--> worker "slot": the lockspace's own area
+//!      ^             |  ^                    +-> worker "rest": the resources
+//!      +---Answer----+  +----- how it ended ------+
+//! ```
+//!
+//! The *clerk* has the deadlines: it never touches the disk, so a worker that hangs in the kernel costs nobody's time but
+//! that of the jobs behind it, which are answered as failed when theirs is over. A job that has not been started by
+//! then never is. A write that has been is answered [`WriteOutcome::Unknown`], and the fence follows when its system
+//! call, and those of all older writes, have returned: until then it may still land.
+//!
+//! Renewals have a worker of their own, because resources on the same device may be slow, or many. More than one would be no
+//! gain: a renewal reads the area and then writes its slot, never both at once, and a device that does not give the one
+//! back will not take the other.
+//!
+//! What a daemon that died has left in the kernel is over before another can start: a process is not gone, and its lock not
+//! free, before its system calls have returned.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use lockmgr::disk::{DirectDisk, Disk};
+use lockmgr::time::Instant;
+use lockmgr::{IoId, ReadFailed, WriteOutcome};
+
+use super::disk::{Answer, Job, LeaseDisk};
+use super::{now, wait_at_most};
+
+/// All memory is locked, stacks included.
+const STACK: usize = 128 * 1024;
+/// The lockspace's own area, and everything else.
+const LANES: usize = 2;
+
+/// The keeper's end.
+#[derive(Debug)]
+pub struct DirectLeases {
+    /// Unbounded, so that it never blocks; what waits is bounded by the leases of the lockspace, each of which does one thing
+    /// at a time, and goes when its deadline is over.
+    jobs: Sender<Job>,
+}
+
+impl DirectLeases {
+    /// Opens a device or file. `slots` is where its lockspace lies, in bytes; resources have areas of the same size. May
+    /// hang as long as the device does.
+    ///
+    /// # Errors
+    /// What opening says; no threads.
+    pub fn open(
+        path: &Path,
+        slots: Range<u64>,
+        answers: Sender<Answer>,
+    ) -> io::Result<DirectLeases> {
+        let largest = usize::try_from(slots.end - slots.start)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let disks = [
+            DirectDisk::open(path, largest)?,
+            DirectDisk::open(path, largest)?,
+        ];
+        let (jobs, orders) = unbounded();
+        let (tell, ended) = bounded(LANES);
+        let mut hands = Vec::with_capacity(LANES);
+        for (lane, (name, disk)) in ["sanblk-slot", "sanblk-rest"]
+            .into_iter()
+            .zip(disks)
+            .enumerate()
+        {
+            let (hand, work) = bounded(1);
+            let tell = tell.clone();
+            start(name, move || serve(lane, disk, &work, &tell))?;
+            hands.push(hand);
+        }
+        let clerk = Clerk::new(slots, hands, answers);
+        start("sanblk-clerk", move || run(clerk, &orders, &ended))?;
+        Ok(DirectLeases { jobs })
+    }
+}
+
+impl LeaseDisk for DirectLeases {
+    fn start(&mut self, job: Job) {
+        // Without a clerk there is nobody to answer, and silence shuts the gate.
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(body)
+        .map(drop)
+}
+
+/// What a worker did with its job.
+#[derive(Debug)]
+enum Ended {
+    Read(Result<Vec<u8>, ReadFailed>),
+    Wrote(WriteOutcome),
+}
+
+/// One job after the other, until the clerk is gone.
+fn serve(lane: usize, mut disk: impl Disk, work: &Receiver<Job>, tell: &Sender<(usize, Ended)>) {
+    for job in work {
+        let ended = match job {
+            Job::Read { offset, len, .. } => {
+                let mut data = vec![0; len];
+                let read = disk.read(offset, &mut data);
+                if let Err(error) = read {
+                    tracing::warn!("lease read of {len} bytes at {offset}: {error}");
+                }
+                Ended::Read(read.map(|()| data).map_err(|_| ReadFailed))
+            }
+            // This thread may have stood still since it was told to.
+            Job::Write { deadline, .. } if deadline <= now() => Ended::Wrote(WriteOutcome::Unknown),
+            Job::Write { offset, bytes, .. } => match disk.write(offset, &bytes) {
+                Ok(()) => Ended::Wrote(WriteOutcome::Done),
+                Err(error) => {
+                    tracing::warn!("lease write at {offset}: {error}");
+                    Ended::Wrote(WriteOutcome::Unknown)
+                }
+            },
+        };
+        if tell.send((lane, ended)).is_err() {
+            return;
+        }
+    }
+}
+
+fn run(mut clerk: Clerk, orders: &Receiver<Job>, ended: &Receiver<(usize, Ended)>) {
+    loop {
+        select! {
+            recv(orders) -> job => match job {
+                Ok(job) => clerk.take(now(), job),
+                Err(_) => return,
+            },
+            recv(ended) -> report => match report {
+                Ok((lane, ended)) => clerk.ended(now(), lane, ended),
+                Err(_) => return,
+            },
+            default(wait_at_most(clerk.poll_timeout(), now())) => {}
+        }
+        clerk.expire(now());
+    }
+}
+
+/// A job that a worker has.
+#[derive(Debug)]
+struct Running {
+    id: IoId,
+    is_write: bool,
+    deadline: Instant,
+    /// Its time was over, and the keeper has been told so.
+    given_up: bool,
+}
+
+#[derive(Debug)]
+struct Lane {
+    hand: Sender<Job>,
+    waiting: VecDeque<Job>,
+    running: Option<Running>,
+}
+
+/// Who has which job, until when. Knows neither clock nor disk.
+#[derive(Debug)]
+struct Clerk {
+    slots: Range<u64>,
+    lanes: Vec<Lane>,
+    /// Writes that ended `Unknown` and wait for their fence.
+    unfenced: Vec<IoId>,
+    answers: Sender<Answer>,
+}
+
+fn parts(job: &Job) -> (IoId, bool, u64, Instant) {
+    match *job {
+        Job::Read {
+            id,
+            offset,
+            deadline,
+            ..
+        } => (id, false, offset, deadline),
+        Job::Write {
+            id,
+            offset,
+            deadline,
+            ..
+        } => (id, true, offset, deadline),
+    }
+}
+
+impl Clerk {
+    fn new(slots: Range<u64>, hands: Vec<Sender<Job>>, answers: Sender<Answer>) -> Clerk {
+        let lane = |hand| Lane {
+            hand,
+            waiting: VecDeque::new(),
+            running: None,
+        };
+        Clerk {
+            slots,
+            lanes: hands.into_iter().map(lane).collect(),
+            unfenced: Vec::new(),
+            answers,
+        }
+    }
+
+    fn answer(&self, answer: Answer) {
+        // A keeper that is gone needs none.
+        let _ = self.answers.send(answer);
+    }
+
+    fn take(&mut self, now: Instant, job: Job) {
+        let lane = match self.slots.contains(&parts(&job).2) {
+            true => 0,
+            false => 1,
+        };
+        self.lanes[lane].waiting.push_back(job);
+        self.hand_out(now, lane);
+    }
+
+    /// Gives the worker of this lane its next job, if it is free.
+    fn hand_out(&mut self, now: Instant, lane: usize) {
+        while self.lanes[lane].running.is_none()
+            && let Some(job) = self.lanes[lane].waiting.pop_front()
+        {
+            let (id, is_write, _, deadline) = parts(&job);
+            if deadline <= now || self.lanes[lane].hand.try_send(job).is_err() {
+                self.fail(id, is_write);
+                continue;
+            }
+            self.lanes[lane].running = Some(Running {
+                id,
+                is_write,
+                deadline,
+                given_up: false,
+            });
+        }
+        self.fence();
+    }
+
+    fn fail(&mut self, id: IoId, is_write: bool) {
+        if is_write {
+            self.unfenced.push(id);
+            let outcome = WriteOutcome::Unknown;
+            self.answer(Answer::Wrote { id, outcome });
+        } else {
+            let data = Err(ReadFailed);
+            self.answer(Answer::Read { id, data });
+        }
+    }
+
+    fn ended(&mut self, now: Instant, lane: usize, ended: Ended) {
+        let Some(Running { id, given_up, .. }) = self.lanes[lane].running.take() else {
+            return;
+        };
+        match ended {
+            // What comes late was answered in time.
+            _ if given_up => {}
+            Ended::Read(data) => self.answer(Answer::Read { id, data }),
+            Ended::Wrote(WriteOutcome::Unknown) => self.fail(id, true),
+            Ended::Wrote(outcome) => self.answer(Answer::Wrote { id, outcome }),
+        }
+        self.hand_out(now, lane);
+    }
+
+    /// Answers for those whose time is over.
+    fn expire(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        for lane in &mut self.lanes {
+            if let Some(running) = &mut lane.running
+                && !running.given_up
+                && running.deadline <= now
+            {
+                running.given_up = true;
+                over.push((running.id, running.is_write));
+            }
+            lane.waiting.retain(|job| {
+                let (id, is_write, _, deadline) = parts(job);
+                if deadline <= now {
+                    over.push((id, is_write));
+                }
+                deadline > now
+            });
+        }
+        for (id, is_write) in over {
+            self.fail(id, is_write);
+        }
+        self.fence();
+    }
+
+    /// Tells the youngest of the lost writes that is older than every write which may still execute.
+    fn fence(&mut self) {
+        let running = self.lanes.iter().filter_map(|lane| lane.running.as_ref());
+        let running = running
+            .filter(|running| running.is_write)
+            .map(|running| running.id);
+        let waiting = self.lanes.iter().flat_map(|lane| &lane.waiting);
+        let waiting = waiting.filter_map(|job| match parts(job) {
+            (id, true, ..) => Some(id),
+            _ => None,
+        });
+        let oldest = running.chain(waiting).min();
+        let over = |id: &IoId| oldest.is_none_or(|oldest| *id < oldest);
+        if let Some(through) = self.unfenced.iter().copied().filter(over).max() {
+            self.unfenced.retain(|id| *id > through);
+            self.answer(Answer::Fenced { through });
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let running = self.lanes.iter().filter_map(|lane| lane.running.as_ref());
+        let running = running
+            .filter(|running| !running.given_up)
+            .map(|running| running.deadline);
+        let waiting = self.lanes.iter().flat_map(|lane| &lane.waiting);
+        running.chain(waiting.map(|job| parts(job).3)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;
