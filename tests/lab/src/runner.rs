@@ -128,6 +128,7 @@ impl Run<'_> {
     ) -> Result<Vec<Report>> {
         let cpus = if peers > 1 { 1 } else { 2 };
         let mut reports = Vec::new();
+        let mut stillborn = false;
         loop {
             let batch = {
                 let mut queue = queue.lock().expect("no lane panics");
@@ -137,15 +138,24 @@ impl Run<'_> {
             if batch.is_empty() {
                 return Ok(reports);
             }
-            let mut done = self.boot(&batch, cpus, prefix)?;
+            let mut done = self.boot(&batch, cpus, prefix, !stillborn)?;
+            stillborn = done.is_empty();
             let left = batch[done.len()..].to_vec();
             reports.append(&mut done);
             queue.lock().expect("no lane panics").splice(0..0, left);
         }
     }
 
-    /// One boot: runs the batch until its end or its first failure. At least one report comes back.
-    fn boot(&self, batch: &[Scenario], cpus: u32, prefix: &str) -> Result<Vec<Report>> {
+    /// One boot: runs the batch until its end or its first failure. At least one report comes back; none only if `again` and
+    /// the guest did not even come up, which says nothing of sanblk: an emulated kernel that patches its own code at boot
+    /// sometimes trips over it (`Oops: int3`).
+    fn boot(
+        &self,
+        batch: &[Scenario],
+        cpus: u32,
+        prefix: &str,
+        again: bool,
+    ) -> Result<Vec<Report>> {
         let mut guest = Boot::new(self.lab, self.image, self.accel, cpus, 3072)
             .plan(batch.iter().map(|s| s.name.clone()))
             .sanblk(&self.sanblk)
@@ -153,6 +163,7 @@ impl Run<'_> {
         let mut reports = Vec::new();
         let mut deadline = Instant::now() + BOOT_LIMIT;
         let mut current: Option<Current> = None;
+        let mut ready = false;
         let died = loop {
             let event = guest.next(deadline);
             match event {
@@ -163,6 +174,7 @@ impl Run<'_> {
                     }
                 }
                 Next::Ready { version } => {
+                    ready = true;
                     print_line(prefix, None, &format!("guest ready, kernel {version}"))
                 }
                 Next::Begin { name } => {
@@ -216,6 +228,11 @@ impl Run<'_> {
             explain(&guest, prefix);
         } else if let (Some((status, why)), true) = (&died, reports.is_empty()) {
             explain(&guest, prefix);
+            if !ready && again {
+                say(format_args!("no boot: {why}; once more"));
+                guest.remove_files()?;
+                return Ok(reports);
+            }
             // Without this the lane would boot the same batch for ever.
             let first = Current::new(&batch[0]);
             reports.push(self.judge(first, &guest, Some((*status, format!("no boot: {why}"))))?);
