@@ -49,8 +49,12 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     for other in &space.hosts {
         let _ = writeln!(text, "  {}", host(other, *host_id));
     }
+    let fate = match space.state {
+        LockspaceWord::Lost | LockspaceWord::Reclaiming => ", to be won back",
+        _ => "",
+    };
     for held in &space.leases {
-        let _ = writeln!(text, "  {}", lease(held));
+        let _ = writeln!(text, "  {}{fate}", lease(held));
     }
     for offset in &space.acquiring_offsets {
         let _ = writeln!(text, "  acquiring the lease at {offset}");
