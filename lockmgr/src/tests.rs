@@ -698,6 +698,24 @@ fn who_waits_for_an_answer_is_told_when_the_lockspace_is_lost() {
 }
 
 #[test]
+fn a_release_whose_block_was_not_written_says_so_when_the_lockspace_is_lost() {
+    let mut room = Room::new();
+    let host = room.member(1);
+    room.holds(host, Mode::Exclusive);
+    room.hosts[host].mute = true;
+    let lvb = Some(vec![1; 512].into());
+    room.order(host, Order::Release { id: LEASE, lvb });
+    room.pass(90);
+    let notes = room.notes(host);
+    let lost = LeaseError::LockspaceLost;
+    let failed = |note: &Note| matches!(note, Note::Failed { id: LEASE, error } if *error == lost);
+    let failed = notes.iter().position(failed);
+    let released = |note: &Note| matches!(note, Note::Released { id: LEASE });
+    let released = notes.iter().position(released);
+    assert!(failed.is_some() && failed < released, "{notes:?}");
+}
+
+#[test]
 fn leaving_needs_empty_hands_and_disarms() {
     let mut room = Room::new();
     let host = room.member(1);
