@@ -189,13 +189,17 @@ impl Judge {
         self.generations[host] = generation;
     }
 
-    /// A release began that leaves this value; when it has ended, nothing else is there.
+    /// A release began that leaves this value.
     pub fn leaves(&mut self, resource: usize, value: u64) {
         self.resources[resource].block.push(value);
     }
 
+    /// It ended. Its host may hear that long after others went on, whose values are younger.
     pub fn left(&mut self, resource: usize, value: u64) {
-        self.resources[resource].block = vec![value];
+        let block = &mut self.resources[resource].block;
+        if let Some(place) = block.iter().position(|v| *v == value) {
+            block.drain(..place);
+        }
     }
 
     /// A write to a lock value block executes, of a release that gave this claim up.
@@ -211,9 +215,10 @@ impl Judge {
     pub fn block_read(&mut self, at: u64, resource: usize, host: usize, value: u64) {
         self.blocks_read += 1;
         let block = &mut self.resources[resource].block;
-        if block.contains(&value) {
-            // From now on it is known what came of a release that got stuck.
-            *block = vec![value];
+        if let Some(place) = block.iter().position(|v| *v == value) {
+            // It is known now what came of a release that got stuck, and of those before it.
+            block.truncate(place + 1);
+            block.drain(..place);
         } else {
             let what = format!("resource {resource}: {host} read block {value}, not of {block:?}");
             self.object(at, what);
