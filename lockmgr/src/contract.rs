@@ -73,7 +73,9 @@ pub enum Order {
     },
     /// Let go. Whoever holds it has stopped to use it, and nothing that it wrote can still land: another host may own it in the
     /// same instant. Answered by [`Note::Released`]. While it is being acquired: give up, which is
-    /// answered by [`Note::Failed`], or comes too late and is answered by [`Note::Acquired`].
+    /// answered by [`Note::Failed`], or comes too late and is answered by [`Note::Acquired`]. If the
+    /// lockspace is lost before the lock value block is known to be written: [`Note::Failed`], and then [`Note::Released`]; the
+    /// block is the old one or the new.
     Release {
         /// Its area.
         id: LeaseId,

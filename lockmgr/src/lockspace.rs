@@ -374,8 +374,8 @@ impl Lockspace {
         let leaving = matches!(self.phase, Phase::Leaving { .. });
         let left = self.delta.tried();
         self.delta.stop();
-        self.requests = Requests::default();
         self.out.note(Note::Lost(why));
+        self.requests.freeze(&mut self.out);
         for lease in &mut self.leases {
             lease.freeze(&mut self.out);
         }
@@ -568,7 +568,7 @@ impl Lockspace {
         match self.phase {
             Phase::Member {
                 started, standing, ..
-            } if self.leases.is_empty() => {
+            } if self.leases.is_empty() && self.requests.is_idle() => {
                 self.phase = Phase::Leaving { started, standing };
             }
             Phase::Ended => self.out.note(Note::Left),

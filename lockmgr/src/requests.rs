@@ -4,7 +4,7 @@
 //! after a loss fence and look again. Its owner learns of it by its bit in our slot.
 
 use crate::contract::{LeaseId, Note};
-use crate::io::{IoId, Party, WriteOutcome};
+use crate::io::{IoId, Outbox, Party, WriteOutcome};
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
 use crate::paxos::{Cx, Lease, LeaseError};
 use crate::time::Instant;
@@ -72,6 +72,22 @@ impl Requests {
             true => Ok(()),
             false => Err(LeaseError::Busy),
         }
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_idle(&self) -> bool {
+        self.errands.iter().all(|e| matches!(e.what, What::Examine))
+    }
+
+    /// The lockspace is lost: whoever waits is told.
+    pub fn freeze(&mut self, out: &mut Outbox) {
+        for errand in self.errands.drain(..) {
+            if !matches!(errand.what, What::Examine) {
+                let (id, error) = (errand.lease, LeaseError::LockspaceLost);
+                out.note(Note::Failed { id, error });
+            }
+        }
+        self.examined = None;
     }
 
     /// Reads the lock value block of a lease that is held.

@@ -32,6 +32,8 @@ struct Host {
     notes: Vec<Note>,
     /// Its writes are lost: answered `Unknown`, never executed.
     mute: bool,
+    /// Its reads hang: never answered.
+    deaf: bool,
     dead: bool,
 }
 
@@ -83,6 +85,7 @@ impl Room {
             gate: Gate::new(),
             notes: Vec::new(),
             mute: false,
+            deaf: false,
             dead: false,
         });
         let host = self.hosts.len() - 1;
@@ -115,10 +118,12 @@ impl Room {
                 gate,
                 notes,
                 mute,
+                deaf,
                 ..
             } = &mut self.hosts[host];
             let give_up = Timing::DEFAULT.give_up();
             match output {
+                Output::Read { .. } if *deaf => {}
                 Output::Read {
                     id, offset, len, ..
                 } => {
@@ -663,6 +668,51 @@ fn an_owner_is_asked_to_let_go() {
     room.notes(one);
     room.order(two, ask());
     assert_eq!(room.error(two), LeaseError::NotHeld);
+}
+
+#[test]
+fn who_waits_for_an_answer_is_told_when_the_lockspace_is_lost() {
+    let mut room = Room::new();
+    let (one, two) = (room.member(1), room.member(2));
+    room.holds(one, Mode::Exclusive);
+    room.hosts[one].deaf = true;
+    room.hosts[two].deaf = true;
+    room.order(one, Order::ReadLvb { id: LEASE });
+    let ask = Order::Ask {
+        id: LEASE,
+        name: name("R"),
+        force_mode: ForceMode::Graceful,
+    };
+    room.order(two, ask);
+    room.order(two, Order::Leave);
+    assert!(matches!(room.note(two), Note::LeaveRefused));
+    room.pass(90);
+    for host in [one, two] {
+        let notes = room.notes(host);
+        let told = notes.iter().any(|note| {
+            let lost = LeaseError::LockspaceLost;
+            matches!(note, Note::Failed { id: LEASE, error } if *error == lost)
+        });
+        assert!(told, "{notes:?}");
+    }
+}
+
+#[test]
+fn a_release_whose_block_was_not_written_says_so_when_the_lockspace_is_lost() {
+    let mut room = Room::new();
+    let host = room.member(1);
+    room.holds(host, Mode::Exclusive);
+    room.hosts[host].mute = true;
+    let lvb = Some(vec![1; 512].into());
+    room.order(host, Order::Release { id: LEASE, lvb });
+    room.pass(90);
+    let notes = room.notes(host);
+    let lost = LeaseError::LockspaceLost;
+    let failed = |note: &Note| matches!(note, Note::Failed { id: LEASE, error } if *error == lost);
+    let failed = notes.iter().position(failed);
+    let released = |note: &Note| matches!(note, Note::Released { id: LEASE });
+    let released = notes.iter().position(released);
+    assert!(failed.is_some() && failed < released, "{notes:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@
 
 use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
 use crate::contract::{LeaseId, Note};
-use crate::io::{IoId, WriteOutcome};
+use crate::io::{IoId, Outbox, WriteOutcome};
 use crate::mutant::Mutant;
 use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
 use crate::own_sector::Progress;
@@ -78,6 +78,21 @@ enum Phase {
     Releasing,
 }
 
+impl Phase {
+    /// Whether the lock value block may still be the old one.
+    fn owes_lvb(&self) -> bool {
+        match self {
+            Phase::WritingLvb { .. } | Phase::LvbDoubt { .. } => true,
+            Phase::Pausing { lvb, .. } => lvb.is_some(),
+            Phase::Sharing
+            | Phase::Looking { .. }
+            | Phase::Freeing { .. }
+            | Phase::Doubting { .. }
+            | Phase::Releasing => false,
+        }
+    }
+}
+
 impl LettingGo {
     /// What is held, should the lockspace be lost now.
     pub fn held(&self) -> Option<Held> {
@@ -100,15 +115,19 @@ impl LettingGo {
     }
 
     /// What to tell when the lockspace is lost now and nothing is held.
-    pub fn lost(&self, id: LeaseId) -> Option<Note> {
+    pub fn lost(&self, id: LeaseId, out: &mut Outbox) {
+        let error = LeaseError::LockspaceLost;
+        let failed = Note::Failed { id, error };
         match self.then {
-            Then::Gone => None,
-            // Its holder has let go; that the disk does not say so yet is told by our death.
-            Then::Released => Some(Note::Released { id }),
-            _ => Some(Note::Failed {
-                id,
-                error: LeaseError::LockspaceLost,
-            }),
+            Then::Gone => {}
+            // Its holder has let go; that the disk does not say so yet is told by our death. Nothing tells of a block.
+            Then::Released => {
+                if self.phase.owes_lvb() {
+                    out.note(failed);
+                }
+                out.note(Note::Released { id });
+            }
+            _ => out.note(failed),
         }
     }
 

@@ -286,9 +286,7 @@ impl Lease {
             State::LettingGo(letting_go) => match letting_go.held() {
                 Some(held) => State::Frozen(held),
                 None => {
-                    if let Some(note) = letting_go.lost(self.id) {
-                        out.note(note);
-                    }
+                    letting_go.lost(self.id, out);
                     State::Gone
                 }
             },

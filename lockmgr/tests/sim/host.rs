@@ -73,6 +73,10 @@ pub enum Want {
     Holding,
     Converting,
     Releasing,
+    /// It is held, and its lock value block is being read.
+    Reading,
+    /// Its owner is being asked to let go.
+    Asking,
 }
 
 pub struct Host {
@@ -100,6 +104,8 @@ pub struct Host {
     pub wants: Vec<Want>,
     /// When each want was last ordered.
     pub ordered: Vec<True>,
+    /// What a release under way leaves in each lock value block.
+    pub leaving: Vec<Option<u64>>,
     pub renamed: u64,
 }
 

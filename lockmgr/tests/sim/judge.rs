@@ -3,7 +3,8 @@
 //! A *claim* lasts from when a host is told that it holds a lease until it starts to let go. It is *active* while the host's gate is
 //! open. What must never be: two active claims that exclude each other, a data write that lands after another host was
 //! granted the same resource, a gate that opens again over a lease that somebody else had in between, a free leader written
-//! over a later owner's, a generation that does not grow.
+//! over a later owner's, a generation that does not grow, a lock value block that lands after another host's acquisition or that
+//! is not what its last owner left, an owner asked by nobody.
 
 use lockmgr::Mode;
 use lockmgr::ondisk::PaxosLeader;
@@ -23,6 +24,10 @@ struct Resource {
     /// The youngest grants, and to whom: all, and exclusive ones.
     last: Vec<(u64, usize, Mode)>,
     claims: Vec<Claim>,
+    /// What may be in its lock value block: of these values one.
+    block: Vec<u64>,
+    /// Requests to its owner that were written.
+    requests: u64,
 }
 
 pub struct Judge {
@@ -32,17 +37,31 @@ pub struct Judge {
     pub granted: u64,
     pub restored: u64,
     pub stale_commits: u64,
+    /// Lock value blocks that were read, and owners that heard that somebody waits.
+    pub blocks_read: u64,
+    pub owners_asked: u64,
+}
+
+impl Resource {
+    fn new() -> Resource {
+        Resource {
+            block: vec![0],
+            ..Resource::default()
+        }
+    }
 }
 
 impl Judge {
     pub fn new(resources: usize, hosts: usize) -> Judge {
         Judge {
-            resources: (0..resources).map(|_| Resource::default()).collect(),
+            resources: (0..resources).map(|_| Resource::new()).collect(),
             generations: vec![0; hosts],
             violations: Vec::new(),
             granted: 0,
             restored: 0,
             stale_commits: 0,
+            blocks_read: 0,
+            owners_asked: 0,
         }
     }
 
@@ -168,6 +187,56 @@ impl Judge {
             self.object(at, what);
         }
         self.generations[host] = generation;
+    }
+
+    /// A release began that leaves this value.
+    pub fn leaves(&mut self, resource: usize, value: u64) {
+        self.resources[resource].block.push(value);
+    }
+
+    /// It ended. Its host may hear that long after others went on, whose values are younger.
+    pub fn left(&mut self, resource: usize, value: u64) {
+        let block = &mut self.resources[resource].block;
+        if let Some(place) = block.iter().position(|v| *v == value) {
+            block.drain(..place);
+        }
+    }
+
+    /// A write to a lock value block executes, of a release that gave this claim up.
+    pub fn block_lands(&mut self, at: u64, resource: usize, claim: Claim) {
+        if let Some(later) = self.successor(resource, &claim) {
+            let what =
+                format!("resource {resource}: the block of {claim:?} landed after {later:?}");
+            self.object(at, what);
+        }
+    }
+
+    /// Who holds the resource read its lock value block.
+    pub fn block_read(&mut self, at: u64, resource: usize, host: usize, value: u64) {
+        self.blocks_read += 1;
+        let block = &mut self.resources[resource].block;
+        if let Some(place) = block.iter().position(|v| *v == value) {
+            // It is known now what came of a release that got stuck, and of those before it.
+            block.truncate(place + 1);
+            block.drain(..place);
+        } else {
+            let what = format!("resource {resource}: {host} read block {value}, not of {block:?}");
+            self.object(at, what);
+        }
+    }
+
+    /// A request to the owner is written, or found to be.
+    pub fn requested(&mut self, resource: usize) {
+        self.resources[resource].requests += 1;
+    }
+
+    /// A host was told that somebody wants what it holds.
+    pub fn asked(&mut self, at: u64, resource: usize, host: usize) {
+        self.owners_asked += 1;
+        if self.resources[resource].requests == 0 {
+            let what = format!("resource {resource}: {host} is asked to let go, by nobody");
+            self.object(at, what);
+        }
     }
 
     /// A leader was written over another.

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use kit::prng::Prng;
 use lockmgr::Mutant;
+use lockmgr::ondisk::{AlignSize, Geometry, SectorSize};
 use lockmgr::timing::{Margins, Timing};
 
 /// Which trouble a run may meet.
@@ -28,6 +29,7 @@ pub struct Plan {
     pub mutant: Option<Mutant>,
     pub timing: Timing,
     pub margins: Margins,
+    pub geometry: Geometry,
     pub hosts: usize,
     pub resources: usize,
     /// Longest pause of a host between two orders.
@@ -73,12 +75,19 @@ impl Plan {
             (_, true) => 10 * dead,
             _ => prng.between(2 * dead, 5 * dead),
         };
+        // The first has no room for a lock value block, but is sampled quickly.
+        let geometry = match prng.fork().below(10) {
+            0..5 => Geometry::new(SectorSize::B4096, AlignSize::M1).expect("one of the five"),
+            5..9 => Geometry::B512_M1,
+            _ => Geometry::B4096_M8,
+        };
         Plan {
             seed,
             trouble,
             mutant,
             timing,
             margins,
+            geometry,
             hosts: hosts as usize,
             resources: if slow { 1 } else { prng.between(1, 3) as usize },
             think: Duration::from_secs(if crowd { 60 } else { think_s }),

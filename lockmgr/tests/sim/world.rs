@@ -1,18 +1,18 @@
 //! The world: true time, the medium, what happens to hosts, and the fate of each I/O.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use kit::prng::Prng;
 use lockmgr::gate::Gate;
-use lockmgr::ondisk::{HostId, Name, PaxosLeader};
+use lockmgr::ondisk::{ForceMode, HostId, Name, PaxosLeader};
 use lockmgr::time::Instant;
 use lockmgr::{
     GateOrder, Identity, Input, IoId, LeaseError, LeaseId, Lockspace, Mode, Note, OnOwner, Order,
     Output, ReadFailed, WriteOutcome,
 };
 
-use crate::disk::{Disk, Snapshot, geometry, resource_name, resource_offset, space};
+use crate::disk::{Disk, Snapshot, resource_name, resource_offset, space};
 use crate::host::{Answer, Clock, Host, Pending, True, Want, other};
 use crate::judge::{Claim, Judge};
 use crate::plan::{Plan, Trouble};
@@ -101,6 +101,8 @@ pub struct World {
     pub trace: VecDeque<String>,
     disk: Disk,
     prng: Prng,
+    /// Of what does not change who holds what.
+    errands: Prng,
     events: BinaryHeap<Reverse<(True, u64)>>,
     bodies: Vec<Option<Event>>,
     free: Vec<usize>,
@@ -109,12 +111,15 @@ pub struct World {
     dead_pending: Vec<(usize, u64, Pending)>,
     pub steps: u64,
     pub taken: Vec<bool>,
+    /// What was to be left in a lock value block, by whom: each value is left once.
+    block_claims: HashMap<u64, Claim>,
 }
 
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut prng = Prng::new(plan.seed ^ 0x1ea5e);
         let disk = Disk::format(
+            plan.geometry,
             plan.resources,
             plan.hosts as u64,
             plan.timing.io_timeout_s(),
@@ -141,6 +146,7 @@ impl World {
                     gate_orders: VecDeque::new(),
                     wants: vec![Want::Nothing; plan.resources],
                     ordered: vec![0; plan.resources],
+                    leaving: vec![None; plan.resources],
                     renamed: 0,
                 }
             })
@@ -153,6 +159,7 @@ impl World {
             peace: false,
             trace: VecDeque::new(),
             disk,
+            errands: Prng::new(plan.seed ^ 0xe44a),
             prng,
             events: BinaryHeap::new(),
             bodies: Vec::new(),
@@ -162,6 +169,7 @@ impl World {
             dead_pending: Vec::new(),
             steps: 0,
             taken: vec![false; plan.resources],
+            block_claims: HashMap::new(),
             plan,
         };
         for host in 0..world.hosts.len() {
@@ -322,7 +330,7 @@ impl World {
         let name = Name::new(&format!("host-{number}-{}", state.renamed)).expect("short");
         let us = Identity {
             offset: 0,
-            geometry: geometry(),
+            geometry: self.plan.geometry,
             space: space(),
             host: HostId::new(number).expect("within the geometry"),
             name,
@@ -334,6 +342,7 @@ impl World {
         state.joined = false;
         state.timer = None;
         state.wants.fill(Want::Nothing);
+        state.leaving.fill(None);
         self.tell(|| format!("host {number} starts"));
         self.input(host, Input::Order(Order::Join));
     }
@@ -754,8 +763,19 @@ impl World {
     }
 
     fn land(&mut self, host: usize, pending: &Pending) {
-        let area = pending.offset / geometry().area_bytes();
-        if area > 0 && pending.offset.is_multiple_of(geometry().area_bytes()) {
+        let geometry = self.plan.geometry;
+        let area = pending.offset / geometry.area_bytes();
+        let within = pending.offset % geometry.area_bytes();
+        if area > 0 && within == geometry.request_sector() {
+            self.judge.requested(area as usize - 1);
+        } else if area > 0 && Some(within) == geometry.lvb_sector() {
+            let (resource, value) = (area as usize - 1, block_value(&pending.bytes));
+            self.tell(|| format!("host {} writes block {value} of {resource}", host + 1));
+            match self.block_claims.get(&value).copied() {
+                Some(claim) => self.judge.block_lands(self.now, resource, claim),
+                None => panic!("block {value} was never to be left"),
+            }
+        } else if area > 0 && within == 0 {
             let resource = area as usize - 1;
             let old = self.disk.leader(resource);
             if let Ok(new) = PaxosLeader::parse(&pending.bytes) {
@@ -829,8 +849,12 @@ impl World {
     // Holders of leases.
 
     fn note(&mut self, host: usize, note: Note) {
-        self.tell(|| format!("host {}: {note:?}", host + 1));
-        let resource = |id: LeaseId| (id.0 / geometry().area_bytes()) as usize - 1;
+        match &note {
+            Note::Lvb { id, .. } => self.tell(|| format!("host {}: Lvb {{ {id:?} }}", host + 1)),
+            _ => self.tell(|| format!("host {}: {note:?}", host + 1)),
+        }
+        let area = self.plan.geometry.area_bytes();
+        let resource = |id: LeaseId| (id.0 / area) as usize - 1;
         match note {
             Note::Joined { generation } => {
                 self.hosts[host].joined = true;
@@ -856,7 +880,20 @@ impl World {
                 self.grant(host, resource, mode);
             }
             Note::Released { id } => {
-                self.hosts[host].wants[resource(id)] = Want::Nothing;
+                let resource = resource(id);
+                self.hosts[host].wants[resource] = Want::Nothing;
+                if let Some(value) = self.hosts[host].leaving[resource].take() {
+                    self.judge.left(resource, value);
+                }
+            }
+            Note::Lvb { id, bytes } => self.block_read(host, resource(id), &bytes),
+            Note::Asked { id } => self.hosts[host].wants[resource(id)] = Want::Nothing,
+            Note::AskedToRelease { id, .. } => {
+                let resource = resource(id);
+                self.judge.asked(self.now, resource, host);
+                if self.hosts[host].wants[resource] == Want::Holding {
+                    self.release(host, resource);
+                }
             }
             Note::Failed { id, error } => self.failed(host, resource(id), error),
             Note::ReclaimFailed { id, .. } => {
@@ -892,14 +929,15 @@ impl World {
     }
 
     fn failed(&mut self, host: usize, resource: usize, error: LeaseError) {
+        self.hosts[host].leaving[resource] = None;
         let want = &mut self.hosts[host].wants[resource];
         match want {
             // It is not used any more, but still there: to be released later.
             Want::Releasing if matches!(error, LeaseError::Busy | LeaseError::LockspaceLost) => {
                 *want = Want::Holding;
             }
-            Want::Acquiring | Want::Releasing => *want = Want::Nothing,
-            Want::Converting => *want = Want::Holding,
+            Want::Acquiring | Want::Releasing | Want::Asking => *want = Want::Nothing,
+            Want::Converting | Want::Reading => *want = Want::Holding,
             Want::Nothing | Want::Holding => {}
         }
         if error == LeaseError::Taken {
@@ -925,6 +963,8 @@ impl World {
         }
         let resource = self.prng.below(self.plan.resources as u64) as usize;
         match self.hosts[host].wants[resource] {
+            Want::Nothing if self.errands.percent(10) => self.ask(host, resource),
+            Want::Holding if self.errands.percent(20) => self.read_block(host, resource),
             Want::Nothing => {
                 let mode = match self.prng.percent(self.plan.shared_percent) {
                     true => Mode::Shared,
@@ -938,7 +978,7 @@ impl World {
             Want::Holding if self.prng.percent(30) => self.convert(host, resource),
             Want::Holding if self.prng.percent(60) => self.release(host, resource),
             Want::Acquiring if !slow && self.prng.percent(20) => {
-                let id = LeaseId(resource_offset(resource));
+                let id = LeaseId(resource_offset(self.plan.geometry, resource));
                 self.input(host, Input::Order(Order::Release { id, lvb: None }));
             }
             _ => {}
@@ -960,7 +1000,7 @@ impl World {
     fn acquire(&mut self, host: usize, resource: usize, mode: Mode, on_owner: OnOwner) {
         self.hosts[host].wants[resource] = Want::Acquiring;
         self.hosts[host].ordered[resource] = self.now;
-        let id = LeaseId(resource_offset(resource));
+        let id = LeaseId(resource_offset(self.plan.geometry, resource));
         let name = resource_name(resource);
         let order = Order::Acquire {
             id,
@@ -988,7 +1028,7 @@ impl World {
         if mode == Mode::Shared {
             self.judge.share(resource, host);
         }
-        let id = LeaseId(resource_offset(resource));
+        let id = LeaseId(resource_offset(self.plan.geometry, resource));
         self.input(host, Input::Order(Order::Convert { id, mode }));
     }
 
@@ -998,9 +1038,62 @@ impl World {
         }
         self.hosts[host].wants[resource] = Want::Releasing;
         self.hosts[host].ordered[resource] = self.now;
+        let lvb = self.leave_block(host, resource);
         self.judge.end(resource, host);
-        let id = LeaseId(resource_offset(resource));
-        self.input(host, Input::Order(Order::Release { id, lvb: None }));
+        let id = LeaseId(resource_offset(self.plan.geometry, resource));
+        self.input(host, Input::Order(Order::Release { id, lvb }));
+    }
+
+    /// What a release leaves in the lock value block, now and then.
+    fn leave_block(&mut self, host: usize, resource: usize) -> Option<Box<[u8]>> {
+        let claim = self.judge.claim(resource, host)?;
+        let exclusive = claim.mode == Mode::Exclusive;
+        let room = self.plan.geometry.lvb_sector().is_some();
+        if !exclusive || !room || !self.errands.percent(60) {
+            return None;
+        }
+        let value = self.block_claims.len() as u64 + 1;
+        self.block_claims.insert(value, claim);
+        self.hosts[host].leaving[resource] = Some(value);
+        self.judge.leaves(resource, value);
+        let mut block = vec![0; self.plan.geometry.sector_bytes()];
+        block[..8].copy_from_slice(&value.to_le_bytes());
+        Some(block.into())
+    }
+
+    fn read_block(&mut self, host: usize, resource: usize) {
+        let claimed = self.judge.claim(resource, host).is_some();
+        if !claimed || self.plan.geometry.lvb_sector().is_none() {
+            return;
+        }
+        self.hosts[host].wants[resource] = Want::Reading;
+        self.hosts[host].ordered[resource] = self.now;
+        let id = LeaseId(resource_offset(self.plan.geometry, resource));
+        self.input(host, Input::Order(Order::ReadLvb { id }));
+    }
+
+    fn block_read(&mut self, host: usize, resource: usize, bytes: &[u8]) {
+        if self.hosts[host].wants[resource] == Want::Reading {
+            self.hosts[host].wants[resource] = Want::Holding;
+            // Whoever may write owned it all the while, for nothing else was ordered.
+            if self.judge.claim(resource, host).is_some() && self.hosts[host].gate_is_open(self.now)
+            {
+                let value = block_value(bytes);
+                self.judge.block_read(self.now, resource, host, value);
+            }
+        }
+    }
+
+    fn ask(&mut self, host: usize, resource: usize) {
+        self.hosts[host].wants[resource] = Want::Asking;
+        self.hosts[host].ordered[resource] = self.now;
+        let id = LeaseId(resource_offset(self.plan.geometry, resource));
+        let order = Order::Ask {
+            id,
+            name: resource_name(resource),
+            force_mode: ForceMode::Graceful,
+        };
+        self.input(host, Input::Order(order));
     }
 
     /// The data path: writes to everything that is held exclusively, if the gate allows.
@@ -1034,4 +1127,9 @@ impl World {
             self.at(at, Event::DataLands { host, number });
         }
     }
+}
+
+/// The number in a lock value block.
+fn block_value(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(*bytes.first_chunk().expect("a whole sector"))
 }

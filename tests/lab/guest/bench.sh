@@ -1,5 +1,5 @@
-# What the suites of `cargo lab bench` share: bench-device.sh, bench-scheduler.sh, bench-failover.sh. Each measurement
-# is one line "@row {json}", each program's version one "@version ..."; tests/lab/src/bench/ makes the tables.
+# What the suites of `cargo lab bench` share: bench-device.sh, bench-scheduler.sh, bench-failover.sh, bench-leases.sh. Each
+# measurement is one line "@row {json}", each program's version one "@version ..."; tests/lab/src/bench/ makes the tables.
 . /host/lib.sh
 # ROUNDS, ROW_SECONDS, MBIT, POLICIES, SEED
 . /host/bench.env

@@ -1,6 +1,7 @@
 # A lockspace LS with resources RA and RB, in which another is host 1 (north), sanlock's daemon mostly, and sanblk is host 2
-# (south).
+# (south), unless a scenario says it the other way round.
 # Both give one IO $T seconds: a host is dead 8 T + 60 s after its last renewal.
+: "${THEIR_ID:=1}" "${THEIR_NAME:=north}" "${OUR_ID:=2}" "${OUR_NAME:=south}"
 
 MIB=1048576
 # No process has this number.
@@ -19,23 +20,23 @@ areas_at() {
 }
 
 sanlock_up() {
-    mkdir -p /run/sanlock
-    sanlock daemon -D -w 0 -U root -G root -e north >/tmp/sanlock.log 2>&1 &
+    mkdir -p "${SANLOCK_RUN_DIR:-/run/sanlock}"
+    sanlock daemon -D -w 0 -U root -G root -e "$THEIR_NAME" >"/tmp/sanlock-$THEIR_NAME.log" 2>&1 &
     SANLOCK=$!
     within 10 sanlock client status
 }
 
 theirs() { python3 /host/sanlock.py "$@"; }
-they_join() { expect theirs join LS 1 "$AREAS" 0 "$T"; }
-we_join() { expect sanblk lease join "$LS" --host-id 2 --host-name south --io-timeout "$T"; }
+they_join() { expect theirs join LS "$THEIR_ID" "$AREAS" 0 "$T"; }
+we_join() { expect sanblk lease join "$LS" --host-id "$OUR_ID" --host-name "$OUR_NAME" --io-timeout "$T"; }
 
 # Both at once: a slot that nobody ever had is waited for twice the io_timeout that the area was made with.
 both_join() {
     they_join &
     we_join
     wait $! || fail "sanlock did not join"
-    within 20 we_see 1 LIVE
-    within 20 they_see 2 LIVE
+    within 20 we_see "$THEIR_ID" LIVE
+    within 20 they_see "$OUR_ID" LIVE
 }
 
 # we_see HOST STATE; they_see HOST STATE; they_list HOST

@@ -33,6 +33,7 @@ pub struct Boot<'a> {
     interactive: bool,
     sanblk: Option<PathBuf>,
     files: Vec<(String, String)>,
+    trees: Vec<(String, PathBuf)>,
 }
 
 /// The next thing a guest says.
@@ -85,6 +86,7 @@ impl<'a> Boot<'a> {
             interactive: false,
             sanblk: None,
             files: Vec::new(),
+            trees: Vec::new(),
         }
     }
 
@@ -103,6 +105,12 @@ impl<'a> Boot<'a> {
     /// A file of this text in `/host`.
     pub fn file(mut self, name: &str, text: String) -> Self {
         self.files.push((name.to_owned(), text));
+        self
+    }
+
+    /// A copy of this directory in `/host`.
+    pub fn tree(mut self, name: &str, dir: PathBuf) -> Self {
+        self.trees.push((name.to_owned(), dir));
         self
     }
 
@@ -178,6 +186,9 @@ impl<'a> Boot<'a> {
         }
         for (name, text) in &self.files {
             fs::write(share.join(name), text)?;
+        }
+        for (name, dir) in &self.trees {
+            run(command("cp", ["-r"]).arg(dir).arg(share.join(name)))?;
         }
         let plan: String = self.plan.iter().flat_map(|name| [name, "\n"]).collect();
         fs::write(share.join("plan"), plan)?;

@@ -156,10 +156,16 @@ impl Run<'_> {
         prefix: &str,
         again: bool,
     ) -> Result<Vec<Report>> {
-        let mut guest = Boot::new(self.lab, self.image, self.accel, cpus, 3072)
+        let mut boot = Boot::new(self.lab, self.image, self.accel, cpus, 3072)
             .plan(batch.iter().map(|s| s.name.clone()))
-            .sanblk(&self.sanblk)
-            .start()?;
+            .sanblk(&self.sanblk);
+        let mut programs: Vec<_> = batch.iter().filter_map(|s| s.with).collect();
+        programs.sort_unstable_by_key(|unpacked| unpacked.name());
+        programs.dedup_by_key(|unpacked| unpacked.name());
+        for unpacked in programs {
+            boot = boot.tree(unpacked.name(), unpacked.tree(self.lab)?);
+        }
+        let mut guest = boot.start()?;
         let mut reports = Vec::new();
         let mut deadline = Instant::now() + BOOT_LIMIT;
         let mut current: Option<Current> = None;

@@ -1,13 +1,14 @@
 //! The scenarios under `tests/lab/guest/scenarios/`: shell files whose first lines say what they want.
 //!
 //! ```text
-//! # lab: boot=shared kernel=both time=60 long=no load=busy
+//! # lab: boot=shared kernel=both time=60 long=no load=busy with=sanlock-forky
 //! # what: one sentence
 //! # kernel-log-may-say: text (a kernel line that is expected and does not fail the scenario)
 //! ```
 
 use crate::cache::Lab;
 use crate::kernel::Kernel;
+use crate::unpacked::Unpacked;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub long: bool,
     /// See [`Load`].
     pub load: Load,
+    /// A program of another release, unpacked into `/host`.
+    pub with: Option<&'static Unpacked>,
     /// Text of expected kernel-log lines, which then do not fail the scenario.
     pub forgiven: Vec<String>,
 }
@@ -77,6 +80,7 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         limit: Duration::from_secs(60),
         long: false,
         load: Load::Busy,
+        with: None,
         forgiven: Vec::new(),
     };
     let mut seen = false;
@@ -110,6 +114,10 @@ fn apply(s: &mut Scenario, setting: &str) -> Result<()> {
         Some(("long", "no")) => s.long = false,
         Some(("load", "busy")) => s.load = Load::Busy,
         Some(("load", "waits")) => s.load = Load::Waits,
+        Some(("with", name)) => match Unpacked::for_guest(name) {
+            Some(unpacked) => s.with = Some(unpacked),
+            None => bail!("with={name}: no such program"),
+        },
         _ => bail!("unknown setting {setting:?} in the `# lab:` line"),
     }
     Ok(())
@@ -136,6 +144,7 @@ mod tests {
         assert!(parse("x", "# lab: time=soon\n# what: w\n").is_err());
         assert!(parse("x", "# what: no settings\n").is_err());
         assert!(parse("x", "# lab: time=9\n").is_err());
+        assert!(parse("x", "# lab: with=nothing\n# what: w\n").is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Programs of this host's Debian release, unpacked under the cache with their libraries and started through
+//! Programs of this host's Debian release, or of another one for a guest, unpacked under the cache with their libraries and started through
 //! wrappers that find them; nothing is installed.
 
 use crate::apt::{self, Apt};
@@ -9,10 +9,15 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-/// A package whose programs tests run on this machine.
+/// A package whose programs tests run, on this machine or in a guest.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// The package, and the name of the link to it in the cache.
+    /// Its name in the cache and in `with=` of a scenario.
+    name: &'static str,
+    /// The package.
     package: &'static str,
+    /// The release it is taken from; `None`: this host's.
+    release: Option<&'static str>,
     /// How the names of those packages begin, among the ones it depends on, that bring libraries.
     libraries: &'static [&'static str],
     /// What those libraries need in turn, in releases that have it.
@@ -23,27 +28,66 @@ pub struct Unpacked {
 
 /// A real iSCSI target in user space. Its Perl modules serve tgt-admin, which nobody needs here.
 pub const TGT: Unpacked = Unpacked {
+    name: "tgt",
     package: "tgt",
+    release: None,
     libraries: &["libaio", "libibverbs", "librdmacm", "libnl-", "libsystemd"],
     more: &["libnl-3-200", "libnl-route-3-200"],
     programs: &["tgtd", "tgtadm", "tgtimg"],
 };
 
 /// The lock manager whose on-disk format we speak.
-pub const SANLOCK: Unpacked = Unpacked {
-    package: "sanlock",
-    libraries: &["libaio", "libblkid", "libsanlock", "libuuid", "libwdmd"],
-    more: &[],
-    programs: &["sanlock"],
-};
+pub const SANLOCK: Unpacked = sanlock_of("sanlock", None);
+
+/// The lock manager of other releases than the guest's, older and newer: for scenarios that ask for it.
+const FOR_GUESTS: [Unpacked; 2] = [
+    sanlock_of("sanlock-bookworm", Some("bookworm")),
+    sanlock_of("sanlock-forky", Some("forky")),
+];
+
+const fn sanlock_of(name: &'static str, release: Option<&'static str>) -> Unpacked {
+    Unpacked {
+        name,
+        package: "sanlock",
+        release,
+        libraries: &[
+            "libaio",
+            "libblkid",
+            "libdevmapper",
+            "libsanlock",
+            "libuuid",
+            "libwdmd",
+        ],
+        more: &[],
+        programs: &["sanlock"],
+    }
+}
 
 impl Unpacked {
+    /// Its name in the cache and in a scenario's header.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a scenario names in its header.
+    pub fn for_guest(name: &str) -> Option<&'static Unpacked> {
+        FOR_GUESTS.iter().find(|unpacked| unpacked.name == name)
+    }
+
     /// The path of its main program.
     pub fn program(&self, lab: &Lab) -> Result<PathBuf> {
-        let codename = apt::codename()?;
+        Ok(self.tree(lab)?.join("bin").join(self.programs[0]))
+    }
+
+    /// The directory of its wrappers (`bin`) and files (`root`), which may be copied anywhere.
+    pub fn tree(&self, lab: &Lab) -> Result<PathBuf> {
+        let codename = match self.release {
+            Some(release) => release.to_owned(),
+            None => apt::codename()?,
+        };
         let package = self.package;
-        let dir = lab.cached(package, &codename, |dir| {
-            let apt = Apt::foreign(lab, package, &[&codename])?;
+        let dir = lab.cached(self.name, &codename, |dir| {
+            let apt = Apt::foreign(lab, self.name, &[&codename])?;
             let fields = apt
                 .show(package)
                 .with_context(|| format!("no package {package}"))?;
@@ -79,10 +123,10 @@ impl Unpacked {
             Ok(())
         })?;
         // A stable name beside the hashed one, for people.
-        let link = lab.dir.join(package);
-        let _lock = lab.lock(package)?;
+        let link = lab.dir.join(self.name);
+        let _lock = lab.lock(self.name)?;
         let _ = fs::remove_file(&link);
         symlink(&dir, &link)?;
-        Ok(dir.join("bin").join(self.programs[0]))
+        Ok(dir)
     }
 }

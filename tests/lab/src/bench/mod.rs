@@ -9,6 +9,7 @@ mod failover;
 mod figure;
 mod goal;
 mod host_load;
+mod leases;
 mod scheduler;
 
 use self::figure::Rows;
@@ -42,6 +43,8 @@ pub enum Suite {
     Scheduler,
     /// How long IO stands still when a path is lost
     Failover,
+    /// What taking and giving back a lease takes, beside sanlock
+    Leases,
 }
 
 impl Suite {
@@ -50,6 +53,7 @@ impl Suite {
             Suite::Device => "device",
             Suite::Scheduler => "scheduler",
             Suite::Failover => "failover",
+            Suite::Leases => "leases",
         }
     }
 
@@ -57,7 +61,7 @@ impl Suite {
     /// the emulated CPU, so the scheduler's turns are short.
     fn seconds(self) -> u32 {
         match self {
-            Suite::Device | Suite::Failover => 4,
+            Suite::Device | Suite::Failover | Suite::Leases => 4,
             Suite::Scheduler => 2,
         }
     }
@@ -67,6 +71,7 @@ impl Suite {
             Suite::Device => device::tables(result),
             Suite::Scheduler => scheduler::tables(result),
             Suite::Failover => failover::tables(result),
+            Suite::Leases => leases::tables(result),
         }
     }
 }
@@ -231,6 +236,14 @@ fn one_line(row: &Value) -> String {
             number("slowest_ms"),
             number("calm_gap_ms"),
             number("calm_slowest_ms")
+        );
+    }
+    if row["ms"].is_number() {
+        return format!(
+            "{:16} {stack:8} {:7.1} ms  worst {:7.1} ms  others {others:.0} %",
+            text("row"),
+            number("ms"),
+            number("worst_ms")
         );
     }
     format!(
