@@ -3,7 +3,7 @@
 //!
 //! Only the looks at an area, before a join and before an acquisition, go through the block device: they read. What they
 //! find, the keeper reads again. A record of the keeper's sessions is not kept: their ISIDs are the same after a crash, and
-//! the first logins of the next keeper end what this one left.
+//! the first logins of the next keeper end what this one left. Its portals are those that the volume has at the join.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -166,7 +166,7 @@ fn above(below: Below) -> Below {
 /// the guard does.
 ///
 /// # Errors
-/// Its writes depend on another lockspace, or are not for any any more; old ones may still land; it is gone.
+/// Its writes depend on another lockspace, or fail for good; old ones may still land; it is gone.
 pub async fn open<'a>(
     daemon: &'a Daemon,
     volume: &Rc<Volume>,
@@ -391,5 +391,48 @@ pub async fn watch(daemon: Rc<Daemon>, joined: Rc<Joined>) {
     match is_unarmed(carried.writes.gate()) {
         true => drop(timeout(ORDER_LIMIT, carried.writes.release_gate()).await),
         false => carried.refuse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_lies_on_a_volume_is_told_from_the_volume_and_from_what_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for directory in [
+            "ublkb0/ublkb0p1",
+            "ublkb1/slaves",
+            "dm-0/slaves",
+            "dm-1/slaves",
+            "dm-2/slaves",
+            "sda",
+        ] {
+            std::fs::create_dir_all(at(directory)).unwrap();
+        }
+        std::fs::write(at("ublkb0/ublkb0p1/partition"), "1\n").unwrap();
+        std::fs::write(at("ublkb0/ublkb0p1/start"), "2048\n").unwrap();
+        // A volume group on the partition, a logical volume on that, and one on another disk.
+        symlink(at("ublkb0/ublkb0p1"), at("dm-0/slaves/ublkb0p1")).unwrap();
+        symlink(at("dm-0"), at("dm-1/slaves/dm-0")).unwrap();
+        symlink(at("sda"), at("dm-2/slaves/sda")).unwrap();
+        let look = |name: &str| {
+            let directory = std::fs::canonicalize(at(name)).unwrap();
+            match lies_on(&["ublkb0".to_owned()], &directory, DEPTH_MAX) {
+                Below::Foreign => "foreign".to_owned(),
+                Below::Volume(name) => format!("is {name}"),
+                Below::Above(name, start) => format!("on {name} {start:?}"),
+            }
+        };
+        assert_eq!(look("ublkb0"), "is ublkb0");
+        assert_eq!(look("ublkb0/ublkb0p1"), "on ublkb0 Some(1048576)");
+        assert_eq!(look("dm-0"), "on ublkb0 None");
+        assert_eq!(look("dm-1"), "on ublkb0 None");
+        // Another program's, or nothing of ublk at all.
+        assert_eq!(look("ublkb1"), "foreign");
+        assert_eq!(look("dm-2"), "foreign");
     }
 }

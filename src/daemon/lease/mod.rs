@@ -242,14 +242,18 @@ impl Lockspaces {
         let left = together(all.iter().map(|joined| async move {
             let (tell, told) = oneshot::channel();
             let limit = joined.timing.io() + END_LIMIT;
+            let picture = joined.picture().await;
+            if picture.is_some_and(|picture| !picture.held.is_empty()) {
+                return Some(held(joined).await);
+            }
             // Not given back while what its leases protected may still be written: it expires.
             if let Some(carried) = &joined.carried
                 && !carried.is_drained_within(END_LIMIT).await
             {
+                let node = carried.volume.node();
+                let space = &joined.space;
                 return Some(format!(
-                    "lockspace {}: writes of {} are under way",
-                    joined.space,
-                    carried.volume.node()
+                    "lockspace {space}: writes of {node} may be under way"
                 ));
             }
             let asked = joined.call(Call::Leave(tell));
