@@ -99,6 +99,8 @@ pub struct VolumeReport {
 /// Whether writes leave.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GateReport {
+    /// The lockspace that keeps it; `null` where one had, and was left.
+    pub lockspace: Option<String>,
     /// State.
     pub state: GateWord,
     /// Since when it is shut or refused, in UTC; `null` while it is open.
@@ -355,6 +357,47 @@ pub struct LockspaceReport {
     pub leases: Vec<LeaseReport>,
     /// Areas of leases that are being acquired.
     pub acquiring_offsets: Vec<u64>,
+    /// The volume that it lies on, where sanblk carries it: its writes depend on this lockspace.
+    pub volume: Option<String>,
+    /// Its sessions of its own there, one per portal.
+    pub sessions: Vec<KeeperSessionReport>,
+}
+
+/// What a lockspace's session does, as one word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeeperSessionWord {
+    /// There is none; the next attempt follows.
+    Down,
+    /// Making the TCP connection.
+    Connecting,
+    /// Logging in.
+    Login,
+    /// Asking the LUN who it is.
+    Checking,
+    /// Ready, in case the current one fails.
+    Ready,
+    /// Renewals go through it.
+    Current,
+    /// Ending its dead session through another portal.
+    Fencing,
+    /// Logging out.
+    Closing,
+}
+
+/// A session of a lockspace's own.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeeperSessionReport {
+    /// As the operator wrote it.
+    pub portal: String,
+    /// What it does.
+    pub state: KeeperSessionWord,
+    /// For so long.
+    pub seconds: u64,
+    /// Why it is not up, or what went wrong last.
+    pub reason: Option<String>,
+    /// Whether writes of its last session may still land.
+    pub in_doubt: bool,
 }
 
 /// Whether a host lives, in sanlock's words.

@@ -131,6 +131,17 @@ fn volume(volume: &VolumeReport) -> String {
         if volume.read_only { "  read-only" } else { "" },
     );
     text.push_str(&paths_text(volume));
+    let guard = volume
+        .gate
+        .as_ref()
+        .and_then(|gate| gate.lockspace.as_ref());
+    if let Some(lockspace) = guard {
+        wrapped(
+            &mut text,
+            "  ",
+            &format!("writes depend on lockspace {lockspace}"),
+        );
+    }
     fences(&mut text, volume);
     // What waits for the lease waits for no path; a note says so.
     let withheld = volume.gate.as_ref().map_or(0, |gate| gate.waiting_writes);

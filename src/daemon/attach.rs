@@ -47,7 +47,7 @@ pub async fn attach(
         Ok(plan) => plan,
         // Attached before, and now no portal answers: that is a status, not an error.
         Err(failure) if failure.kind == Kind::Unreachable => match known(daemon, &request).await {
-            Some(volume) => return Ok(reply(&volume, false, Vec::new()).await),
+            Some(volume) => return Ok(reply(daemon, &volume, false, Vec::new()).await),
             None => return Err(failure),
         },
         Err(failure) => return Err(failure),
@@ -73,11 +73,11 @@ pub async fn attach(
         None => (make(daemon, &plan, changes, progress).await?, true),
     };
     let others = survey::other_portals(&plan.answers, &plan.choice.target);
-    Ok(reply(&volume, new, others).await)
+    Ok(reply(daemon, &volume, new, others).await)
 }
 
-async fn reply(volume: &Volume, new: bool, other_portals: Vec<String>) -> Reply {
-    let volume = volume.report().await;
+async fn reply(daemon: &Daemon, volume: &Volume, new: bool, other_portals: Vec<String>) -> Reply {
+    let volume = daemon.report(volume).await;
     Reply::Attached(Box::new(AttachReport {
         volume,
         new,

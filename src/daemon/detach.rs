@@ -32,7 +32,9 @@ pub async fn detach(
         for note in &notes {
             progress.say(note.clone());
         }
+        daemon.lockspaces.abandon(&volume);
     } else {
+        daemon.lockspaces.may_lose(&volume).await?;
         may_end(daemon, &volume).await?;
     }
     end(daemon, &volume, force).await?;
@@ -144,6 +146,11 @@ async fn losses(daemon: &Daemon, volume: &Volume) -> Vec<String> {
         .iter()
         .map(|user| format!("{user}: it gets IO errors, and loses what it has not written yet"))
         .collect();
+    if let Some(space) = daemon.lockspaces.of(volume) {
+        notes.push(format!(
+            "lockspace {space} is given up: others take its leases when they count this host out"
+        ));
+    }
     if let Ok(status) = volume.status().await {
         if status.in_flight > 0 {
             notes.push(format!("{} requests in flight fail", status.in_flight));

@@ -13,7 +13,7 @@ use super::volume::Volume;
 
 /// How writes come to leave again after a lease was lost.
 const WAY_BACK: &str =
-    "to write again: deactivate what is on it, sanblk detach, attach and join again";
+    "to write again: deactivate what is on it, sanblk lease leave, detach, attach, and join again";
 
 impl Volume {
     /// Its writes, for the keeper of a lease that they shall depend on.
@@ -25,12 +25,13 @@ impl Volume {
         Ok(queue.writes())
     }
 
-    /// The gate for `status`; `None` where no lease guards the writes.
+    /// The gate for `status`; `None` where no lease guards the writes. Which lockspace keeps it is for others to say.
     pub(super) fn gate_report(&self, status: Option<&VolumeStatus>) -> Option<GateReport> {
         let now = host::now();
         if let Some(deadline) = self.gate.deadline() {
             let left = Instant::from_nanos(deadline.nanos()).since(now);
             return Some(GateReport {
+                lockspace: None,
                 state: GateWord::Open,
                 since: None,
                 open_ms: u64::try_from(left.as_millis()).ok(),
@@ -45,6 +46,7 @@ impl Volume {
             Permission::Revoked => GateWord::Refused,
         };
         Some(GateReport {
+            lockspace: None,
             state,
             since: since.map(events::utc),
             open_ms: None,
@@ -89,6 +91,7 @@ mod tests {
 
     fn gate(state: GateWord) -> GateReport {
         GateReport {
+            lockspace: None,
             state,
             since: Some("2026-01-31T12:03:04.000Z".into()),
             open_ms: None,

@@ -101,6 +101,8 @@ pub async fn make(
             lun: plan.choice.lun,
             target: plan.choice.target.clone(),
             initiator_name: plan.initiator_name.clone(),
+            credentials: plan.credentials.clone(),
+            offer: plan.offer.clone(),
             notes,
             unresolved: unresolved.clone(),
             events: Rc::clone(&daemon.events),

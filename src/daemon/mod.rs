@@ -41,7 +41,7 @@ use crate::host::records;
 use crate::layout::Layout;
 use crate::logging::Log;
 use crate::queue::Mail;
-use crate::report::{DaemonReport, EventsReport, StatusReport};
+use crate::report::{DaemonReport, EventsReport, StatusReport, VolumeReport};
 
 use events::Events;
 use volume::Volume;
@@ -203,6 +203,7 @@ impl Daemon {
                 // A queue that does not listen is somebody else's concern.
                 let _ = volume.send(Mail::Carrier { interface, up });
             }
+            self.lockspaces.carrier(&interface, up);
         }
     }
 
@@ -335,6 +336,13 @@ impl Daemon {
         Rc::clone(turns.entry(wwid.to_owned()).or_default())
     }
 
+    /// ISIDs that a new session must not have: its login would end theirs.
+    fn isids_in_use(&self) -> Vec<Isid> {
+        let mut isids = self.isids.borrow().clone();
+        isids.extend(self.lockspaces.isids());
+        isids
+    }
+
     fn forget_isids(&self, paths: &[PathConfig]) {
         self.isids
             .borrow_mut()
@@ -392,12 +400,20 @@ impl Daemon {
         Ok(report)
     }
 
+    async fn report(&self, volume: &Volume) -> VolumeReport {
+        let mut report = volume.report().await;
+        if let Some(gate) = &mut report.gate {
+            gate.lockspace = self.lockspaces.of(volume);
+        }
+        report
+    }
+
     async fn status(&self, name: Option<&str>) -> Result<StatusReport, Failure> {
         let volumes: Vec<Rc<Volume>> = match name {
             Some(name) => vec![self.find(name)?],
             None => self.volumes.borrow().values().cloned().collect(),
         };
-        let reports = volumes.iter().map(|volume| volume.report());
+        let reports = volumes.iter().map(|volume| self.report(volume));
         Ok(StatusReport {
             daemon: Some(DaemonReport {
                 version: VERSION.to_owned(),

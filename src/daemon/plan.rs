@@ -171,7 +171,7 @@ fn offer(settings: &Settings) -> Offer {
 
 /// Every given portal that has an address, as a path; ISIDs distinct from each other and from those in use.
 pub fn paths(daemon: &Daemon, plan: &Plan) -> Vec<PathConfig> {
-    let mut taken = daemon.isids.borrow().clone();
+    let mut taken = daemon.isids_in_use();
     let mut paths: Vec<PathConfig> = Vec::new();
     for (index, answer) in plan.answers.iter().enumerate() {
         let Some(place) = &answer.place else {

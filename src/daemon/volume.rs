@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use iscsi_client::login::{Credentials, Offer};
 use iscsi_client::time::Instant;
 use iscsi_client::wire::{Isid, Lun};
 use lockmgr::gate::Gate;
@@ -60,6 +61,10 @@ pub struct Volume {
     pub target: String,
     /// Our iSCSI name.
     pub initiator_name: String,
+    /// CHAP, or nothing, for whoever makes sessions to the LUN beside the queue.
+    pub credentials: Option<Credentials>,
+    /// Proposals for their logins.
+    pub offer: Offer,
     /// What the operator should know.
     pub notes: RefCell<Vec<String>>,
     stage: Cell<Stage>,
@@ -99,6 +104,10 @@ pub struct Birth {
     pub target: String,
     /// Our iSCSI name.
     pub initiator_name: String,
+    /// CHAP, or nothing.
+    pub credentials: Option<Credentials>,
+    /// Proposals for logins.
+    pub offer: Offer,
     /// What the operator should know.
     pub notes: Vec<String>,
     /// Writes that an earlier run left unresolved.
@@ -118,6 +127,8 @@ impl Volume {
             lun: birth.lun,
             target: birth.target,
             initiator_name: birth.initiator_name,
+            credentials: birth.credentials,
+            offer: birth.offer,
             notes: RefCell::new(birth.notes),
             stage: Cell::new(Stage::Added),
             device: RefCell::new(Some(Arc::new(device))),

@@ -22,6 +22,8 @@ pub enum LeaveError {
 pub enum Call {
     /// Give the slot back, and end. One that is being joined, or is lost, is given up: its slot expires.
     Leave(Reply<(), LeaveError>),
+    /// End, whatever is held: what it protects is not written any more, and the slot expires.
+    Abandon,
     /// Acquire a lease; answers its version.
     Acquire {
         /// Its area.

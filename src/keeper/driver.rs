@@ -135,6 +135,7 @@ impl Driver {
         match call {
             Call::Look(reply) => drop(reply.send(self.picture())),
             Call::Leave(reply) => self.leave(reply),
+            Call::Abandon => self.abandon(),
             Call::Acquire {
                 id,
                 name,
@@ -216,6 +217,15 @@ impl Driver {
                 self.gates.refuse();
                 self.give_up(reply);
             }
+        }
+    }
+
+    fn abandon(&mut self) {
+        // One that ends has left its gates as they shall be.
+        if !self.is_ending() {
+            self.gates.refuse();
+            self.stand(Standing::Ending);
+            self.book.close();
         }
     }
 

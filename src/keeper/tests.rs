@@ -319,6 +319,19 @@ fn joined_held_released_and_left() {
 }
 
 #[test]
+fn abandoned_while_leases_are_held() {
+    let mut world = World::new();
+    world.join();
+    let _held = world.acquire();
+    world.run(1);
+    world.driver.call(Call::Abandon);
+    assert_eq!(world.permissions(), [Refused; 2]);
+    assert_eq!(world.woken.load(Ordering::Relaxed), 2);
+    assert!(world.driver.is_over());
+    assert!(!world.slot().is_free(), "it expires");
+}
+
+#[test]
 fn one_errand_per_lease() {
     let mut world = World::new();
     world.join();

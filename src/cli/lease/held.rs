@@ -20,7 +20,8 @@ const LVB_MAX: u64 = 4096;
 ///
 /// Starts the daemon if none runs. Takes 2 io_timeouts of the area, 20 s with the usual 10, because other hosts rely on
 /// that wait; and 8 io_timeouts and 60 s more if another machine has the number and shows no sign of life. The number is
-/// kept until `lease leave`, and renewed all the time.
+/// kept until `lease leave`, and renewed all the time. On a volume of sanblk, /dev/ublkbN, the writes of that volume depend
+/// on it from then on.
 #[derive(Debug, clap::Args)]
 pub struct Join {
     #[command(flatten)]
@@ -41,7 +42,8 @@ pub struct Join {
 /// Give the number in a lockspace back
 ///
 /// Refused while a lease is held. A lockspace that is lost is given up: its number is free for others when they count
-/// this host out, and volumes that it protects stay write-protected until they are attached again.
+/// this host out, and the volume that it guards stays write-protected until it is attached again. On a volume of sanblk,
+/// waits until nothing that was written before can still reach the disk.
 #[derive(Debug, clap::Args)]
 pub struct Leave {
     #[command(flatten)]

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::report::{
-    HostReport, HostWord, LeaseReport, LockspaceReport, LockspaceWord, LockspacesReport, ModeWord,
+    HostReport, HostWord, KeeperSessionReport, KeeperSessionWord, LeaseReport, LockspaceReport,
+    LockspaceWord, LockspacesReport, ModeWord,
 };
 
 /// One after the other.
@@ -46,6 +47,9 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     if let Some(reason) = &space.reason {
         let _ = writeln!(text, "  {reason}");
     }
+    for each in &space.sessions {
+        let _ = writeln!(text, "  {}", session(each));
+    }
     for other in &space.hosts {
         let _ = writeln!(text, "  {}", host(other, *host_id));
     }
@@ -59,6 +63,32 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     for offset in &space.acquiring_offsets {
         let _ = writeln!(text, "  acquiring the lease at {offset}");
     }
+}
+
+fn session(session: &KeeperSessionReport) -> String {
+    let state = match session.state {
+        KeeperSessionWord::Down => "down",
+        KeeperSessionWord::Connecting => "connecting",
+        KeeperSessionWord::Login => "logging in",
+        KeeperSessionWord::Checking => "checking",
+        KeeperSessionWord::Ready => "ready",
+        KeeperSessionWord::Current => "in use",
+        KeeperSessionWord::Fencing => "fencing",
+        KeeperSessionWord::Closing => "closing",
+    };
+    let doubt = match session.in_doubt {
+        true => "  writes of its last session may still land",
+        false => "",
+    };
+    let up = matches!(
+        session.state,
+        KeeperSessionWord::Ready | KeeperSessionWord::Current
+    );
+    let reason = match &session.reason {
+        Some(reason) if !up => format!("  {reason}"),
+        _ => String::new(),
+    };
+    format!("own session  {}  {state}{reason}{doubt}", session.portal)
 }
 
 fn host(host: &HostReport, us: u64) -> String {

@@ -174,6 +174,7 @@ fn a_path_that_carries_io_says_how_fast_and_what_speaks_against_it() {
 fn writes_that_wait_for_the_lease_or_fail_for_it_are_seen_at_once() {
     let mut volume = two_paths();
     let gate = |state| GateReport {
+        lockspace: Some("LS".into()),
         state,
         since: Some("2026-01-31T12:03:04.000Z".into()),
         open_ms: None,
@@ -192,6 +193,7 @@ fn writes_that_wait_for_the_lease_or_fail_for_it_are_seen_at_once() {
     volume.gate = Some(gate(GateWord::Open));
     let text = status(&all(volume));
     assert!(text.contains("  up  2 paths\n"), "{text}");
+    assert!(text.contains("  writes depend on lockspace LS\n"), "{text}");
 }
 
 #[test]

@@ -113,6 +113,14 @@ async fn holder(spaces: &Lockspaces, place: &Place) -> Result<(Rc<Joined>, Pictu
     ))
 }
 
+/// Others may follow at once: what was written under the lease is over before.
+async fn drained(joined: &Joined, progress: &Progress) -> Result<(), Failure> {
+    match &joined.carried {
+        Some(carried) => carried.drained(progress).await,
+        None => Ok(()),
+    }
+}
+
 /// Lets a lease go.
 pub async fn release(
     daemon: &Daemon,
@@ -140,6 +148,9 @@ pub async fn release(
     let id = LeaseId(place.offset);
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
+    if held.is_some() {
+        drained(&joined, progress).await?;
+    }
     let (reply, told) = oneshot::channel();
     joined.call(Call::Release { id, lvb, reply })?;
     joined.answer(&name, told, progress).await?;
@@ -159,6 +170,9 @@ pub async fn convert(
     let id = LeaseId(place.offset);
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
+    if mode == ModeWord::Shared {
+        drained(&joined, progress).await?;
+    }
     let (reply, told) = oneshot::channel();
     let order = Call::Convert {
         id,

@@ -9,20 +9,21 @@ use lockmgr::{Identity, JoinError};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{Joined, LOCKSPACES_MAX, Lockspaces, PATIENCE, held, look, place, words};
+use super::{Joined, LOCKSPACES_MAX, Lockspaces, PATIENCE, carried, held, look, place, words};
 use crate::control::server::Progress;
 use crate::control::{LeaseJoin, LeasePlace, Reply};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Kind};
 use crate::host;
-use crate::keeper::{Call, Gates, Keeper, LeaveError, Standing};
+use crate::keeper::disk::LeaseDisk;
+use crate::keeper::{Call, Gates, Keeper, LeaveError, Protected, Standing};
 use crate::lease::host_name;
 use crate::lease::place::Place;
 use crate::report::LockspacesReport;
 
 /// Becomes a host of a lockspace.
 pub async fn join(
-    daemon: &Daemon,
+    daemon: &Rc<Daemon>,
     request: LeaseJoin,
     progress: &Progress,
 ) -> Result<Reply, Failure> {
@@ -54,6 +55,7 @@ pub async fn join(
     };
     let place = place(&request.place);
     let changes = spaces.changes.lock().await;
+    let volume = carried::volume_of(daemon, &place).await?;
     let found = spaces
         .looks
         .at(&place, move |place| look::space(place, host))
@@ -101,10 +103,20 @@ pub async fn join(
     }
     let (answers, inbox) = unbounded();
     let geometry = found.geometry;
-    let disk = spaces
-        .looks
-        .at(&place, move |place| look::open(place, geometry, answers))
-        .await?;
+    let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &volume {
+        None => {
+            let open = move |place: &Place| look::open(place, geometry, answers);
+            (spaces.looks.at(&place, open).await?, None, None)
+        }
+        Some(volume) => {
+            let (disk, carried, attached) =
+                carried::open(daemon, volume, &found.name, timing, answers, progress).await?;
+            (Box::new(disk), Some(carried), Some(attached))
+        }
+    };
+    let guarded = carried
+        .as_ref()
+        .map(|on| Box::new(on.writes()) as Box<dyn Protected>);
     let us = Identity {
         offset: place.offset,
         geometry,
@@ -121,7 +133,7 @@ pub async fn join(
         u64::from_ne_bytes(seed),
         disk,
         inbox,
-        Gates::none(),
+        Gates::of(guarded.into_iter().collect()),
         tell,
     )
     .map_err(|error| Failure::new(Kind::Failed, format!("no thread: {error}"), ""))?;
@@ -134,8 +146,13 @@ pub async fn join(
         host_name,
         timing,
         keeper,
+        carried,
     });
     spaces.joined.borrow_mut().push(Rc::clone(&joined));
+    if joined.carried.is_some() {
+        tokio::task::spawn_local(carried::watch(Rc::clone(daemon), Rc::clone(&joined)));
+    }
+    drop(attached);
     drop(changes);
     wait(spaces, &joined, &found, told, progress).await?;
     let lockspaces = vec![joined.report().await];
@@ -259,6 +276,14 @@ pub async fn leave(
                 "sanblk lease status shows those that it has",
             )
         })?;
+    if let Some(carried) = &joined.carried
+        && let Some(picture) = joined.picture().await
+        && matches!(picture.standing, Standing::Joined | Standing::Refused)
+        && picture.held.is_empty()
+    {
+        // Whoever follows may have our leases at once.
+        carried.drained(progress).await?;
+    }
     let (tell, told) = oneshot::channel();
     joined.call(Call::Leave(tell))?;
     let mut told = std::pin::pin!(told);

@@ -4,6 +4,7 @@
 //! ```text
 //!   join    a number in a lockspace, and giving it back
 //!   hold    acquire, convert, release
+//!   carried lockspaces on volumes of this daemon: sessions and gate
 //!   look    opens devices and sees what they have, on threads that may hang
 //!   words   why not: sentences and exit codes
 //! ```
@@ -11,6 +12,7 @@
 //! A verb looks, calls a keeper and waits for its answer. A client that goes away meanwhile changes nothing: what was
 //! asked for goes on, and `lease status` shows it.
 
+mod carried;
 pub mod hold;
 pub mod join;
 mod look;
@@ -20,6 +22,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use iscsi_client::wire::Isid;
 use lockmgr::LeaseError;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::timing::Timing;
@@ -28,12 +31,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::LeasePlace;
 use crate::control::server::Progress;
+use crate::daemon::volume::Volume;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Call, Keeper, NoKeeper, Picture, Standing};
 use crate::lease::place::Place;
 use crate::report::{LockspaceReport, LockspacesReport};
 use crate::together::together;
 
+use carried::Carried;
 use look::{Device, Looks};
 
 /// Most lockspaces: some MiB of locked memory and four threads each.
@@ -64,6 +69,8 @@ pub struct Joined {
     host_name: Name,
     timing: Timing,
     keeper: Keeper,
+    /// Where it lies on a volume of this daemon.
+    carried: Option<Carried>,
 }
 
 impl Joined {
@@ -148,6 +155,74 @@ impl Lockspaces {
         joined.keeper.has_ended()
     }
 
+    /// The one that the writes of this volume depend on.
+    pub(super) fn guardian(&self, volume: &Volume) -> Option<Rc<Joined>> {
+        let guards = |carried: &Carried| std::ptr::eq(&raw const *carried.volume, volume);
+        let all = self.all();
+        all.into_iter()
+            .find(|joined| joined.carried.as_ref().is_some_and(guards))
+    }
+
+    /// The same by name.
+    pub(super) fn of(&self, volume: &Volume) -> Option<String> {
+        self.guardian(volume).map(|joined| joined.space.to_string())
+    }
+
+    /// ISIDs of the keepers' own sessions.
+    pub(super) fn isids(&self) -> Vec<Isid> {
+        let all = self.all();
+        let carried = all.iter().filter_map(|joined| joined.carried.as_ref());
+        carried.flat_map(|carried| carried.isids.clone()).collect()
+    }
+
+    /// The carrier of an interface came or went.
+    pub(super) fn carrier(&self, interface: &str, up: bool) {
+        for joined in self.all() {
+            if let Some(carried) = &joined.carried {
+                carried.carrier(interface, up);
+            }
+        }
+    }
+
+    /// Refuses to lose a volume whose writes depend on a lockspace.
+    ///
+    /// # Errors
+    /// They do.
+    pub(super) async fn may_lose(&self, volume: &Volume) -> Result<(), Failure> {
+        let Some(joined) = self.guardian(volume) else {
+            return Ok(());
+        };
+        let picture = joined.picture().await;
+        // Given up: what it waits for is its own.
+        if picture.is_some_and(|picture| picture.standing == Standing::Ending) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "{}: its writes depend on lockspace {}, of which this host is host {}",
+                volume.node(),
+                joined.space,
+                joined.host
+            ),
+            format!(
+                "leave it first: sanblk lease leave {}; --force gives it up, and others take its leases when they count \
+                 this host out",
+                joined.place
+            ),
+        ))
+    }
+
+    /// The volume goes whatever happens: nothing of it is written any more, and the lockspace's slot expires.
+    pub(super) fn abandon(&self, volume: &Volume) {
+        if let Some(joined) = self.guardian(volume) {
+            joined.carried.iter().for_each(Carried::refuse);
+            if joined.call(Call::Abandon).is_err() {
+                tracing::error!("lockspace {}: its keeper takes no call", joined.space);
+            }
+        }
+    }
+
     async fn device(&self, place: &Place) -> Option<Device> {
         let look = |place: &Place| Ok(Device::at(&place.path));
         self.looks.at(place, look).await.ok().flatten()
@@ -167,6 +242,20 @@ impl Lockspaces {
         let left = together(all.iter().map(|joined| async move {
             let (tell, told) = oneshot::channel();
             let limit = joined.timing.io() + END_LIMIT;
+            let picture = joined.picture().await;
+            if picture.is_some_and(|picture| !picture.held.is_empty()) {
+                return Some(held(joined).await);
+            }
+            // Not given back while what its leases protected may still be written: it expires.
+            if let Some(carried) = &joined.carried
+                && !carried.is_drained_within(END_LIMIT).await
+            {
+                let node = carried.volume.node();
+                let space = &joined.space;
+                return Some(format!(
+                    "lockspace {space}: writes of {node} may be under way"
+                ));
+            }
             let asked = joined.call(Call::Leave(tell));
             match (asked, timeout(limit, told).await) {
                 (Err(_), _) | (_, Ok(Ok(Ok(())))) => None,

@@ -6,7 +6,7 @@ use lockmgr::ondisk::{HostId, Name};
 use lockmgr::timing::Timing;
 use lockmgr::{HostState, JoinError, LeaseError, Mode};
 
-use super::Joined;
+use super::{Carried, Joined};
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Holding, Picture, Standing, why_lost};
 use crate::lease::place::Place;
@@ -264,5 +264,10 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         leases: held.iter().map(|holding| lease(joined, holding)).collect(),
         acquiring_offsets: picture
             .map_or_else(Vec::new, |p| p.acquiring.iter().map(|id| id.0).collect()),
+        volume: joined.carried.as_ref().map(|on| on.volume.node()),
+        sessions: joined
+            .carried
+            .as_ref()
+            .map_or_else(Vec::new, Carried::sessions),
     }
 }
