@@ -1,4 +1,4 @@
-# lab: time=200 load=waits
+# lab: time=200 load=waits kernel=stable
 # what: a disk that hangs never hangs the daemon; a lease comes back with it if nobody took it, and is lost for good if somebody did
 . /host/lib.sh
 . /host/leases.sh

@@ -1,4 +1,4 @@
-# lab: time=180 load=waits
+# lab: time=180 load=waits kernel=stable
 # what: sanlock's daemon and sanblk in one lockspace: each sees the other live; leases refused with their owner, shared, converted, released; lock value blocks across; generations
 . /host/lib.sh
 . /host/leases.sh

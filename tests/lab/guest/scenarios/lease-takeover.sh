@@ -1,4 +1,4 @@
-# lab: time=180 load=waits
+# lab: time=180 load=waits kernel=stable
 # what: a host that dies with a lease, sanlock's or sanblk's, is followed by one of the other kind, and not before the time that the format promises
 . /host/lib.sh
 . /host/leases.sh
