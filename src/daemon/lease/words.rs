@@ -145,6 +145,16 @@ pub fn not_done(
             format!("{lease}: {} could not be read", joined.place.path.display()),
             "look at the kernel's log: dmesg".to_owned(),
         ),
+        LeaseError::LockspaceLost | LeaseError::Taken
+            if picture.is_some_and(|picture| picture.standing == Standing::Refused) =>
+        {
+            let what =
+                format!("{lease}: the lockspace is lost for good: another host took a lease over");
+            let next = format!(
+                "`sanblk lease leave`, then attach again what it guards, and join; {STATUS}"
+            );
+            (Kind::Refused, what, next)
+        }
         LeaseError::LockspaceLost | LeaseError::Taken => (
             Kind::Refused,
             format!("{lease}: the lockspace is lost{}", since(picture)),
