@@ -676,10 +676,11 @@ impl Lease {
     }
 }
 
-/// Whether the owner let go though the leader, written by another host for it, does not say so.
+/// Whether the owner let go though the leader, written by another host for it, does not say so. It says RELEASED; or, having
+/// said so, has begun a ballot for a later version, which in the same life nobody does who holds this one.
 fn let_go_by_owner(cur: &PaxosLeader, voices: &Voices) -> bool {
     voices.of(cur.owner_id).is_some_and(|said| {
         let lver = said.dblock.ballot().map_or(0, |b| b.lver);
-        said.dblock.is_released() && lver >= cur.lver
+        lver > cur.lver || (lver == cur.lver && said.dblock.is_released())
     })
 }

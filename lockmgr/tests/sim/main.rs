@@ -116,6 +116,13 @@ fn storage_comes_and_goes() {
     );
 }
 
+/// Another host wrote version 6 for host 2, which gave it back and began a ballot for version 7 before it was cut off: its
+/// RELEASED was gone with that, and the lease was stuck.
+#[test]
+fn an_owner_that_has_gone_on_has_let_go() {
+    sound(2070, Trouble::Storage);
+}
+
 #[test]
 fn everything_goes_wrong() {
     for seed in seeds(120) {
