@@ -30,7 +30,8 @@ const FIRST_MIN: u64 = 4 * STRETCH_MIN;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     queued: u64,
-    start_rate: u64,
+    /// What counts: of the last spans, or what it was taken for before there was any.
+    rate: u64,
     /// Rates of the last spans, 0 where there was none yet.
     rates: [u64; SPANS],
     next: usize,
@@ -80,7 +81,7 @@ impl Flow {
     pub(super) fn new(start_rate: u64) -> Flow {
         Flow {
             queued: 0,
-            start_rate,
+            rate: start_rate,
             rates: [0; SPANS],
             next: 0,
             span: Work::default(),
@@ -94,11 +95,13 @@ impl Flow {
     }
 
     pub(super) fn rate(&self) -> u64 {
-        let known = self.rates.iter().filter(|&&rate| rate > 0).count();
-        if known == 0 {
-            return self.start_rate;
-        }
-        let mut rates = self.rates;
+        self.rate
+    }
+
+    /// Kept, for it is asked for several times a command and changes once a span.
+    fn best_of(rates: &[u64; SPANS]) -> u64 {
+        let known = rates.iter().filter(|&&rate| rate > 0).count();
+        let mut rates = *rates;
         rates.sort_unstable_by(|a, b| b.cmp(a));
         rates[known / SPANS_PER_RANK]
     }
@@ -172,6 +175,7 @@ impl Flow {
         if supplied || first || rate > self.rate() {
             self.rates[self.next] = rate;
             self.next = (self.next + 1) % SPANS;
+            self.rate = Flow::best_of(&self.rates);
         }
         self.span = Work::default();
         self.least = u64::MAX;
