@@ -29,5 +29,6 @@ pub mod portal;
 pub mod probe;
 pub mod queue;
 pub mod report;
+pub mod sanlock;
 pub mod secrets;
 mod together;
