@@ -115,6 +115,11 @@ impl KillHelper {
 
 /// What the process does. Comes back when its standard input is closed.
 pub fn serve() {
+    if let Err(error) = ublk_dev::process::pass_on_no_descriptors() {
+        eprintln!(
+            "sanblk: kill commands may have descriptors of whoever started the daemon: {error}"
+        );
+    }
     let running = Arc::new(AtomicUsize::new(0));
     for line in io::stdin().lock().split(b'\n') {
         let Ok(line) = line else { return };
