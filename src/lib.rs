@@ -30,5 +30,6 @@ pub mod portal;
 pub mod probe;
 pub mod queue;
 pub mod report;
+pub mod sanlock;
 pub mod secrets;
 mod together;
