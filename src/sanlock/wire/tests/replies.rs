@@ -134,14 +134,19 @@ fn text_again(kind: u32, text: &str) -> String {
                 "orphan" => ResourceList::Orphan,
                 other => panic!("{other} was not recorded"),
             },
-            shared: keys.hex("flags") == 1,
+            shared: keys.hex("flags") & 1 != 0,
+            lvb: keys.hex("flags") & 0x20 != 0,
             geometry: keys.geometry(),
             lver: keys.number("lver"),
             reused: keys.number("reused"),
             res_id: keys.number("res_id"),
             token_id: keys.number("token_id"),
+            ci: -1,
         }
-        .to_string(),
+        .to_string()
+        // What 3.9 added.
+        .trim_end_matches(" ci=-1")
+        .to_owned(),
         5 if !keys.0.contains_key("dead_ext") => HostText {
             last_check: keys.number("last_check"),
             last_live: keys.number("last_live"),
