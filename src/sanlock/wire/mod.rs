@@ -20,6 +20,9 @@ pub mod result;
 pub mod structs;
 pub mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use header::{Command, Header, UnknownCommand};
 pub use reader::{Progress, RequestReader, Silence};
 pub use reply::{Reply, VERSION_NUMBER};

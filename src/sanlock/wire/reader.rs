@@ -29,6 +29,10 @@ pub enum Silence {
 
 /// What became of the bytes so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and most are requests"
+)]
 pub enum Progress {
     /// All are taken, and so many more are wanted next: at least 1, at most 64 KiB. Not more belong to this request.
     Need(usize),

@@ -1,7 +1,7 @@
 //! Texts within messages: a resource or a lockspace as one string, and what states say of themselves.
 //!
 //! Of a state's text clients parse `list=` alone, for what is joined, being joined or left, held, acquired, released or
-//! orphaned. The rest is for people: keys and order are those of the real one, so that their scripts go on working.
+//! orphaned. The rest is for people: keys and order are those of sanlock 3.9.5, so that their scripts go on working.
 
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -72,6 +72,10 @@ pub struct DaemonText {
     pub uid: u32,
     /// Most threads that wait for disks.
     pub max_worker_threads: u32,
+    /// How many there are.
+    pub num_worker_threads: u32,
+    /// What lockspaces get that ask for none, in seconds.
+    pub io_timeout: u32,
     /// Seconds from a kill path to SIGKILL.
     pub kill_grace_seconds: u32,
     /// The process that runs kill paths, or -1.
@@ -85,17 +89,20 @@ impl fmt::Display for DaemonText {
         let [major, minor, patch, _] = VERSION_NUMBER.to_be_bytes();
         write!(
             f,
-            "our_host_name={} use_watchdog={} high_priority=0 mlock_level=0 quiet_fail=1 debug_renew=0 debug_clients=0 \
-             debug_cmds=0x0 renewal_history_size=180 gid={} uid={} sh_retries=8 max_sectors_kb_ignore=0 \
-             max_sectors_kb_align=0 max_sectors_kb_num=1024 max_worker_threads={} write_init_io_timeout=60 use_aio=1 \
-             kill_grace_seconds={} helper_pid={} helper_kill_fd=-1 helper_full_count=0 helper_last_status=0 monotime={} \
-             version_str={major}.{minor}.{patch} version_num={major}.{minor}.{patch} version_hex={VERSION_NUMBER:08x} \
-             smproto_hex={:08x}",
+            "our_host_name={} use_watchdog={} high_priority=0 mlock_level=0 quiet_fail=1 debug_renew=0 debug_hosts=0 \
+             debug_clients=0 debug_cmds=0x0 renewal_history_size=180 gid={} uid={} sh_retries=8 \
+             max_sectors_kb_ignore=0 max_sectors_kb_align=0 max_sectors_kb_num=1024 max_worker_threads={} \
+             num_worker_threads={} use_hugepages=none write_init_io_timeout=60 use_aio=1 io_timeout={} \
+             watchdog_fire_timeout=60 kill_grace_seconds={} helper_pid={} helper_kill_fd=-1 helper_full_count=0 \
+             helper_last_status=0 monotime={} version_str={major}.{minor}.{patch} version_num={major}.{minor}.{patch} \
+             version_hex={VERSION_NUMBER:08x} smproto_hex={:08x}",
             self.host_name,
             u8::from(self.use_watchdog),
             self.gid,
             self.uid,
             self.max_worker_threads,
+            self.num_worker_threads,
+            self.io_timeout,
             self.kill_grace_seconds,
             self.helper_pid,
             self.monotime,
@@ -269,6 +276,8 @@ pub struct ResourceText {
     pub list: ResourceList,
     /// Whether it is held shared.
     pub shared: bool,
+    /// Whether its lock value block is kept in memory.
+    pub lvb: bool,
     /// None until its area was read.
     pub geometry: Option<Geometry>,
     /// Version of the lease.
@@ -279,6 +288,8 @@ pub struct ResourceText {
     pub res_id: u32,
     /// Number of the client's share in it; 0 for an orphan.
     pub token_id: u32,
+    /// Number of the client.
+    pub ci: i32,
 }
 
 impl fmt::Display for ResourceText {
@@ -293,12 +304,13 @@ impl fmt::Display for ResourceText {
         write!(
             f,
             "list={list} flags={:x} sector_size={sector_size} align_size={align_size} lver={} reused={} res_id={} \
-             token_id={}",
-            u8::from(self.shared),
+             token_id={} ci={}",
+            u8::from(self.shared) | u8::from(self.lvb) << 5,
             self.lver,
             self.reused,
             self.res_id,
             self.token_id,
+            self.ci,
         )
     }
 }
