@@ -21,6 +21,7 @@ pub mod discover;
 pub mod failure;
 pub mod host;
 pub mod keeper;
+pub mod kill_helper;
 pub mod layout;
 pub mod lease;
 pub mod logging;
