@@ -386,24 +386,19 @@ pub fn inquire(service: &Service, caller: ClientId, whose: Whose) -> Result<Vec<
         .collect())
 }
 
-/// A lease as lists show it.
+/// A lease as lists show it: its version has a place of its own there, and what it was asked for with is forgotten.
 pub fn listed(lease: &Lease) -> PlacedResource {
-    let shared = match lease.mode {
-        Mode::Shared => ResourceFlags::SHARED,
-        Mode::Exclusive => ResourceFlags(0),
-    };
-    let persistent = match lease.holders.iter().all(|holder| holder.persistent) {
-        true => ResourceFlags::PERSISTENT,
-        false => ResourceFlags(0),
-    };
     PlacedResource {
         resource: Resource {
             lockspace: lease.key.space,
             name: lease.key.name,
-            lver: lease.lver,
+            lver: 0,
             data64: 0,
             data32: 0,
-            flags: shared.with(persistent),
+            flags: match lease.mode {
+                Mode::Shared => ResourceFlags::SHARED,
+                Mode::Exclusive => ResourceFlags(0),
+            },
             num_disks: lease.disks.len().try_into().unwrap_or(0),
         },
         disks: lease.disks.clone(),
@@ -447,10 +442,14 @@ pub async fn request(service: &Service, placed: &PlacedResource, force_mode: u32
         return Err(Refusal::Invalid);
     };
     let force_mode = match force_mode {
+        0 if placed.resource.lver == 0 => {
+            let (space, name) = (placed.resource.lockspace, placed.resource.name);
+            let clear = move |place: &_| areas::clear_request(place, space, name);
+            return service.at(place(disk), clear).await.map(|()| 0);
+        }
         1 => ForceMode::Force,
         2 => ForceMode::Graceful,
-        // Requests are withdrawn by being fulfilled.
-        _ => return Err(Refusal::NotOffered),
+        _ => return Err(Refusal::Invalid),
     };
     let asked = joined.request(LeaseId(disk.offset), placed.resource.name, force_mode);
     match asked.await {
