@@ -40,11 +40,12 @@ use crate::control::{Reply, Request, VERSION};
 use crate::device::CONTROL_LIMIT;
 use crate::failure::{Failure, Kind};
 use crate::host::records;
+use crate::kill_helper::KillHelper;
 use crate::layout::Layout;
 use crate::logging::Log;
 use crate::queue::Mail;
 use crate::report::{DaemonReport, EventsReport, StatusReport, VolumeReport};
-use crate::sanlock::kill::OwnKiller;
+use crate::sanlock::kill::Killer;
 use crate::sanlock::server::{NotServed, Socket};
 use crate::sanlock::service::Service;
 
@@ -107,6 +108,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // Fails only for a group leader, which attach does not make of us.
         let _ = rustix::process::setsid();
     }
+    // Before there is anything that it must not have: memory that is locked, descriptors.
+    let helper = options.sanlock.as_ref().map(|_| KillHelper::start());
     let layout = &options.layout;
     let cannot = |what: String, error: io::Error| {
         Failure::new(
@@ -164,7 +167,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         lock_manager: RefCell::default(),
     });
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&runtime, Rc::clone(&daemon).serve(options.sanlock.as_ref()));
+    let helper = helper.and_then(|started| {
+        started
+            .inspect_err(|error| tracing::error!("kill paths are not run: {error}"))
+            .ok()
+    });
+    let sanlock = options.sanlock.as_ref().map(|options| (options, helper));
+    let result = local.block_on(&runtime, Rc::clone(&daemon).serve(sanlock));
     // A blocked control command must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -217,7 +226,10 @@ impl Daemon {
         }
     }
 
-    async fn serve(self: Rc<Self>, sanlock: Option<&config::Sanlock>) -> Result<(), Failure> {
+    async fn serve(
+        self: Rc<Self>,
+        sanlock: Option<(&config::Sanlock, Option<KillHelper>)>,
+    ) -> Result<(), Failure> {
         let socket = self.layout.socket();
         let cannot = |error: io::Error| {
             Failure::new(
@@ -232,7 +244,7 @@ impl Daemon {
         let listener = server::bind(&socket).map_err(cannot)?;
         let server = tokio::task::spawn_local(server::serve(listener, Rc::clone(&self)));
         let carriers = tokio::task::spawn_local(Rc::clone(&self).watch_carriers());
-        let clients = sanlock.and_then(|options| self.serve_sanlock(options));
+        let clients = sanlock.and_then(|(options, helper)| self.serve_sanlock(options, helper));
         notify::ready();
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
@@ -256,13 +268,17 @@ impl Daemon {
     }
 
     /// Serves sanlock's clients, if nobody else does.
-    fn serve_sanlock(self: &Rc<Self>, options: &config::Sanlock) -> Option<JoinHandle<()>> {
+    fn serve_sanlock(
+        self: &Rc<Self>,
+        options: &config::Sanlock,
+        helper: Option<KillHelper>,
+    ) -> Option<JoinHandle<()>> {
         let directory = self.layout.sanlock();
         let served = match Socket::bind(&directory, options.group) {
             Ok(socket) => {
                 let path = socket.path().to_owned();
                 tracing::info!("serving sanlock's clients at {}", path.display());
-                let killer = Box::new(OwnKiller);
+                let killer = Killer::new(helper);
                 let service = Service::new(Rc::clone(self), options.on_lease_expiry, killer);
                 let serving = socket.serve(Rc::new(service));
                 (

@@ -9,14 +9,15 @@
 //! ```
 //!
 //! A client that lets go of everything meanwhile is forgiven. Who may not be sent SIGKILL gets SIGTERM in its place, and the
-//! other way round. Programs are run by a process of their own ([`Killer`]): this one has its memory locked, and holds
-//! descriptors that nobody else may have.
+//! other way round. Programs are run by a process of their own, [`KillHelper`].
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use super::wire::flags::RestrictFlags;
+use crate::kill_helper::{Kill, KillHelper};
 
 /// From the kill path to the first SIGKILL.
 const GRACE: Duration = Duration::from_secs(40);
@@ -34,51 +35,12 @@ pub struct KillPath {
     pub with_pid: bool,
 }
 
-/// A program to be run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kill {
-    /// The program.
-    pub path: OsString,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-    /// The client for which it is run.
-    pub pid: i32,
-}
-
 impl KillPath {
     /// The program for a client.
     pub fn of(&self, pid: i32) -> Kill {
-        let mut args = split(&self.args);
-        if self.with_pid {
-            args.push(pid.to_string().into());
-        }
-        Kill {
-            path: self.path.clone(),
-            args,
-            pid,
-        }
+        let process = u32::try_from(pid).ok().filter(|_| self.with_pid);
+        Kill::new(self.path.as_bytes(), self.args.as_bytes(), process)
     }
-}
-
-/// Arguments are parted by blanks; a backslash makes a blank, or a backslash, part of one.
-fn split(args: &OsStr) -> Vec<OsString> {
-    let mut parts = vec![Vec::new()];
-    let mut bytes = args.as_bytes().iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' => parts
-                .last_mut()
-                .into_iter()
-                .for_each(|part| part.extend(bytes.next())),
-            b' ' => parts.push(Vec::new()),
-            byte => parts
-                .last_mut()
-                .into_iter()
-                .for_each(|part| part.push(byte)),
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts.into_iter().map(OsString::from_vec).collect()
 }
 
 /// The two signals.
@@ -90,41 +52,46 @@ pub enum Signal {
     Kill,
 }
 
-/// Carries out what a [`Recovery`] wants. Neither may block.
-pub trait Killer {
-    /// Runs a program. That it could not be run is for the log.
-    fn run(&self, kill: Kill);
-
-    /// Sends a signal.
-    fn signal(&self, pid: i32, signal: Signal);
+/// Carries out what a [`Recovery`] wants. Nothing here blocks.
+#[derive(Debug)]
+pub struct Killer {
+    /// Runs the programs; without one they are not run, and the signals come all the same.
+    helper: Option<KillHelper>,
 }
 
-/// Signals of our own; for programs there is no helper.
-#[derive(Debug)]
-pub struct OwnKiller;
-
-impl Killer for OwnKiller {
-    fn run(&self, kill: Kill) {
-        tracing::error!(
-            "no helper: {} is not run for process {}",
-            kill.path.display(),
-            kill.pid
-        );
+impl Killer {
+    /// With the process that runs programs.
+    pub fn new(helper: Option<KillHelper>) -> Killer {
+        Killer { helper }
     }
 
-    fn signal(&self, pid: i32, signal: Signal) {
-        use rustix::process::{Pid, Signal as S, kill_process};
-        let signal = match signal {
+    /// Runs a client's program.
+    pub fn run(&self, path: &KillPath, pid: i32) {
+        let result = match &self.helper {
+            Some(helper) => helper.run(&path.of(pid)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let path = path.path.display();
+        match result {
+            Ok(()) => tracing::warn!("running {path} for process {pid}"),
+            Err(error) => tracing::error!("{path} is not run for process {pid}: {error}"),
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, pid: i32, signal: Signal) {
+        use rustix::process::{Pid, Signal as S, getpid, kill_process};
+        let number = match signal {
             Signal::Terminate => S::TERM,
             Signal::Kill => S::KILL,
         };
         // Process 1 and our own are nobody's client.
-        let own = rustix::process::getpid();
-        let Some(pid) = Pid::from_raw(pid).filter(|pid| !pid.is_init() && *pid != own) else {
+        let own = getpid();
+        let Some(process) = Pid::from_raw(pid).filter(|pid| !pid.is_init() && *pid != own) else {
             return;
         };
-        if let Err(error) = kill_process(pid, signal) {
-            tracing::warn!("no signal to process {}: {error}", pid.as_raw_nonzero());
+        if let Err(error) = kill_process(process, number) {
+            tracing::warn!("no signal to process {pid}: {error}");
         }
     }
 }
@@ -263,23 +230,5 @@ mod tests {
         }
         let acts = acts(Cause::Lost, false, RestrictFlags::SIGTERM, 1);
         assert_eq!(acts, [Act::Send(Signal::Kill)]);
-    }
-
-    #[test]
-    fn arguments_are_parted_by_blanks_that_are_not_escaped() {
-        let path = |args: &str, with_pid| KillPath {
-            path: "/sbin/lvmlockctl".into(),
-            args: args.into(),
-            with_pid,
-        };
-        for (args, with_pid, parts) in [
-            ("--kill vg0", false, vec!["--kill", "vg0"]),
-            ("--kill vg0", true, vec!["--kill", "vg0", "77"]),
-            (r"a\ b  c\\d\", false, vec!["a b", r"c\d"]),
-            ("", true, vec!["77"]),
-            ("", false, vec![]),
-        ] {
-            assert_eq!(path(args, with_pid).of(77).args, parts, "{args:?}");
-        }
     }
 }

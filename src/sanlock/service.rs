@@ -56,18 +56,14 @@ pub struct Service {
     pub said: RefCell<HashMap<Name, Said>>,
     /// When a kill path is run.
     pub on_lease_expiry: OnLeaseExpiry,
-    killer: Box<dyn Killer>,
+    killer: Killer,
     /// Releases that are owed, and tried again and again.
     owed: Cell<usize>,
 }
 
 impl Service {
     /// With empty books.
-    pub fn new(
-        daemon: Rc<Daemon>,
-        on_lease_expiry: OnLeaseExpiry,
-        killer: Box<dyn Killer>,
-    ) -> Service {
+    pub fn new(daemon: Rc<Daemon>, on_lease_expiry: OnLeaseExpiry, killer: Killer) -> Service {
         Service {
             daemon,
             books: RefCell::default(),
@@ -278,7 +274,7 @@ impl Service {
                 continue;
             };
             match (force_mode, &client.kill_path) {
-                (ForceMode::Graceful, Some(path)) => self.killer.run(path.of(client.pid)),
+                (ForceMode::Graceful, Some(path)) => self.killer.run(path, client.pid),
                 (ForceMode::Graceful, None) => {
                     let signal = super::kill::allowed(Signal::Terminate, client.restricted);
                     self.killer.signal(client.pid, signal);
@@ -372,12 +368,8 @@ impl Service {
             let act = recovery.next(passed, client.kill_path.is_some(), client.restricted);
             match (act, &client.kill_path) {
                 (Act::RunPath, Some(path)) => {
-                    tracing::warn!(
-                        "lockspace {space} is lost: running {} for process {}",
-                        path.path.display(),
-                        client.pid
-                    );
-                    self.killer.run(path.of(client.pid));
+                    tracing::warn!("lockspace {space} is lost");
+                    self.killer.run(path, client.pid);
                 }
                 (Act::Send(signal), _) => {
                     tracing::warn!("lockspace {space}: {signal:?} to process {}", client.pid);

@@ -2,6 +2,7 @@
 
 use lockmgr::HostState;
 use lockmgr::ondisk::Name;
+use lockmgr::timing::Timing;
 
 use super::clients::{Lease, Phase, Standing as Stands};
 use super::leases;
@@ -53,6 +54,8 @@ fn daemon(service: &Service) -> State {
         gid: rustix::process::getegid().as_raw(),
         uid: rustix::process::geteuid().as_raw(),
         max_worker_threads: WORKERS,
+        num_worker_threads: WORKERS,
+        io_timeout: u32::from(Timing::DEFAULT.io_timeout_s()),
         kill_grace_seconds: KILL_GRACE_S,
         helper_pid: -1,
         monotime: seconds(),
@@ -148,16 +151,17 @@ fn resources(service: &Service) -> Vec<State> {
             .iter()
             .filter(|lease| listed_in(lease) == list)
         {
-            let shares = lease.holders.iter().map(|holder| {
-                let pid = books.client(holder.client).map_or(-1, |client| client.pid);
-                (pid, holder.token)
+            let shares = lease.holders.iter().map(|holder| Share {
+                pid: books.client(holder.client).map_or(-1, |client| client.pid),
+                ci: i32::try_from(holder.client.0).unwrap_or(-1),
+                token: holder.token,
             });
-            let mut shares: Vec<(i32, u32)> = shares.collect();
+            let mut shares: Vec<Share> = shares.collect();
             if shares.is_empty() {
-                shares.push((0, 0));
+                shares.push(Share::NOBODYS);
             }
-            for (pid, token) in shares {
-                states.push(resource(lease, list, pid, token));
+            for share in shares {
+                states.push(resource(lease, list, share));
             }
         }
     }
@@ -173,23 +177,41 @@ fn listed_in(lease: &Lease) -> ResourceList {
     }
 }
 
-fn resource(lease: &Lease, list: ResourceList, pid: i32, token_id: u32) -> State {
+/// Whose lease it is.
+struct Share {
+    pid: i32,
+    ci: i32,
+    token: u32,
+}
+
+impl Share {
+    /// Of an orphan, or of what is being released.
+    const NOBODYS: Share = Share {
+        pid: 0,
+        ci: -1,
+        token: 0,
+    };
+}
+
+fn resource(lease: &Lease, list: ResourceList, share: Share) -> State {
     let placed = leases::listed(lease);
     let text = ResourceText {
         list,
         shared: lease.mode == lockmgr::Mode::Shared,
+        lvb: lease.lvb.bytes().is_some(),
         geometry: Some(lease.geometry),
         lver: lease.lver,
         reused: 0,
         res_id: lease.number,
-        token_id,
+        token_id: share.token,
+        ci: share.ci,
     };
     let sector = u32::try_from(lease.geometry.sector_bytes()).unwrap_or(0);
     let open = OpenDisk {
         sector_size: sector,
         fd: -1,
     };
-    State::resource(pid, lease.lver, &placed, open, text.to_string())
+    State::resource(share.pid, lease.lver, &placed, open, text.to_string())
 }
 
 /// HOST_STATUS.
