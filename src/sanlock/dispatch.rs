@@ -180,8 +180,10 @@ pub async fn handle(
             Err(refusal) => result(Err(refusal)),
         },
         Request::Request {
-            placed, force_mode, ..
-        } => result(leases::request(service, &placed, force_mode).await),
+            flags,
+            placed,
+            force_mode,
+        } => result(leases::request(service, flags, &placed, force_mode).await),
         Request::ExamineLockspace(lockspace) => result(known(service, &lockspace)),
         Request::ExamineResource(resource) => {
             let space = service.space(resource.lockspace);

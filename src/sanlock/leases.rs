@@ -8,7 +8,7 @@ use lockmgr::{LeaseError, LeaseId, Mode, OnOwner};
 use super::areas;
 use super::clients::{ClientId, Key, Lease, Lvb, Parting, Wish};
 use super::service::{Service, not_done, place};
-use super::wire::flags::{AcquireFlags, ReleaseFlags, ResourceFlags};
+use super::wire::flags::{AcquireFlags, AskFlags, ReleaseFlags, ResourceFlags};
 use super::wire::reply::Outcome;
 use super::wire::structs::{Options, PlacedResource, Resource};
 use super::wire::text::{self, Held};
@@ -435,15 +435,23 @@ pub fn lvb(service: &Service, resource: &Resource, len: u32) -> Result<Vec<u8>, 
 }
 
 /// REQUEST: asks the owner of a lease to let go.
-pub async fn request(service: &Service, placed: &PlacedResource, force_mode: u32) -> Outcome {
+///
+/// Until which version of the lease the request stands is the keeper's: until its next one. A client that names another is
+/// refused where that has passed.
+pub async fn request(
+    service: &Service,
+    flags: AskFlags,
+    placed: &PlacedResource,
+    force_mode: u32,
+) -> Outcome {
     let joined = service.space(placed.resource.lockspace);
     let joined = joined.ok_or(Refusal::NoSpace)?;
     let [disk] = &placed.disks[..] else {
         return Err(Refusal::Invalid);
     };
+    let (space, name) = (placed.resource.lockspace, placed.resource.name);
     let force_mode = match force_mode {
         0 if placed.resource.lver == 0 => {
-            let (space, name) = (placed.resource.lockspace, placed.resource.name);
             let clear = move |place: &_| areas::clear_request(place, space, name);
             return service.at(place(disk), clear).await.map(|()| 0);
         }
@@ -451,7 +459,14 @@ pub async fn request(service: &Service, placed: &PlacedResource, force_mode: u32
         2 => ForceMode::Graceful,
         _ => return Err(Refusal::Invalid),
     };
-    let asked = joined.request(LeaseId(disk.offset), placed.resource.name, force_mode);
+    if !flags.contains(AskFlags::NEXT_LVER) {
+        let read = move |place: &_| areas::read_resource(place, space, name);
+        let leader = service.at(place(disk), read).await?;
+        if placed.resource.lver <= leader.lver {
+            return Err(Refusal::RequestOld);
+        }
+    }
+    let asked = joined.request(LeaseId(disk.offset), name, force_mode);
     match asked.await {
         Ok(()) => Ok(0),
         Err(NotDone::Lease(LeaseError::NotHeld)) => Err(Refusal::RequestOld),
