@@ -7,4 +7,5 @@ mod client;
 mod facts;
 mod host;
 mod replay;
+#[allow(dead_code, reason = "the unit tests of the protocol read all of it")]
 mod trace;
