@@ -373,9 +373,10 @@ impl Driver {
                 };
                 self.holdings.insert(*id, holding);
             }
-            Note::Converted { id, mode } => {
+            Note::Converted { id, mode, lver } => {
                 if let Some(holding) = self.holdings.get_mut(id) {
                     holding.mode = *mode;
+                    holding.lver = *lver;
                 }
             }
             Note::Reclaimed { id } => {
@@ -437,7 +438,9 @@ fn log(space: &Name, note: &Note) {
         Note::Acquired { id, mode, lver } => {
             format!("lease at {}: held {mode:?}, version {lver}", id.0)
         }
-        Note::Converted { id, mode } => format!("lease at {}: held {mode:?} now", id.0),
+        Note::Converted { id, mode, lver } => {
+            format!("lease at {}: held {mode:?} now, version {lver}", id.0)
+        }
         Note::Released { id } => format!("lease at {}: released", id.0),
         Note::Reclaimed { id } => format!("lease at {}: won back", id.0),
         Note::ReclaimFailed { id, error } => {
