@@ -19,6 +19,7 @@ pub mod direct;
 pub mod disk;
 mod driver;
 mod gates;
+mod news;
 mod picture;
 pub mod san;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use lockmgr::{Identity, JoinError};
 pub use book::{Call, Heard, LeaveError, Reply};
 pub use driver::LEASES_MAX;
 pub use gates::{Gates, Protected, Told};
+pub use news::{News, Reporter, Weight};
 pub use picture::{Holding, Picture, Standing, why_lost};
 
 use disk::{Answer, LeaseDisk};

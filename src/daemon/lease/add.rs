@@ -183,6 +183,9 @@ pub async fn begin(
         tell,
     )
     .map_err(no_thread)?;
+    // One that has no room for its first call has ended.
+    let reporter = spaces.news.reporter(&place.path, volume.as_deref());
+    let _ = keeper.call(Call::Report(reporter));
     let joined = Rc::new(Joined {
         place,
         device: found.device,

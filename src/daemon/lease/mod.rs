@@ -17,6 +17,7 @@ mod carried;
 pub mod hold;
 pub mod join;
 mod look;
+mod news;
 mod words;
 
 use std::cell::RefCell;
@@ -40,6 +41,7 @@ use crate::together::together;
 
 use carried::Carried;
 use look::{Device, Looks};
+use news::Newsroom;
 
 /// Most lockspaces: some MiB of locked memory and four threads each.
 const LOCKSPACES_MAX: usize = 64;
@@ -55,6 +57,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Lockspaces {
     joined: RefCell<Vec<Rc<Joined>>>,
     pub(crate) looks: Looks,
+    /// What their keepers tell.
+    pub(super) news: Newsroom,
     /// Held from the look for others to the entry in the list.
     changes: tokio::sync::Mutex<()>,
 }
