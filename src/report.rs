@@ -457,6 +457,9 @@ pub struct LeaseReport {
     pub mode: ModeWord,
     /// The version in which it was acquired.
     pub lver: u64,
+    /// The clients of sanlock's socket that have it; empty where the operator does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_for: Vec<String>,
 }
 
 /// Something that happened to a volume.

@@ -115,8 +115,12 @@ pub fn lease(lease: &LeaseReport) -> String {
         ModeWord::Exclusive => "exclusive",
         ModeWord::Shared => "shared",
     };
+    let whose = match lease.held_for.is_empty() {
+        true => String::new(),
+        false => format!("  for {}", lease.held_for.join(", ")),
+    };
     format!(
-        "lease {} of {}  at {}  held {mode}, version {}",
+        "lease {} of {}  at {}  held {mode}, version {}{whose}",
         lease.name, lease.lockspace, lease.offset_bytes, lease.lver
     )
 }

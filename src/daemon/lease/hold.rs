@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::keeper::{Call, NoKeeper, Picture};
 use crate::lease::place::Place;
 use crate::report::{LeaseReport, ModeWord};
+use crate::sanlock::service::ORPHAN;
 
 /// Why something was not done with a lease.
 #[derive(Debug)]
@@ -238,6 +239,7 @@ pub async fn acquire(
         offset_bytes: place.offset,
         mode,
         lver,
+        held_for: Vec::new(),
     };
     let lvb = match lvb {
         false => None,
@@ -276,6 +278,22 @@ async fn holder(spaces: &Lockspaces, place: &Place) -> Result<(Rc<Joined>, Pictu
     ))
 }
 
+/// What a client of sanlock's socket has is its own to let go. An orphan is nobody's.
+fn nobody_else_has(daemon: &Daemon, joined: &Joined, id: LeaseId) -> Result<(), Failure> {
+    let Some(clients) = daemon.clients() else {
+        return Ok(());
+    };
+    match clients.held_for(joined.space, id).as_slice() {
+        [] => Ok(()),
+        [one] if one == ORPHAN => Ok(()),
+        those => Err(Failure::new(
+            Kind::Refused,
+            format!("that lease is held for {}", those.join(", ")),
+            "it is let go by that program: `lvchange -an` for a logical volume",
+        )),
+    }
+}
+
 /// Lets a lease go.
 pub async fn release(
     daemon: &Daemon,
@@ -301,6 +319,7 @@ pub async fn release(
         None => None,
     };
     let id = LeaseId(place.offset);
+    nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
     let released = async {
@@ -313,6 +332,9 @@ pub async fn release(
         }
     };
     joined.as_verb(&name, released, progress).await?;
+    if let Some(clients) = daemon.clients() {
+        clients.forget_orphan(joined.space, id);
+    }
     let lease = held.map(|held| words::lease(&joined, held));
     Ok(Reply::LeaseReleased { lease })
 }
@@ -327,6 +349,7 @@ pub async fn convert(
     let place = place(at);
     let (joined, picture) = holder(&daemon.lockspaces, &place).await?;
     let id = LeaseId(place.offset);
+    nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
     let converted = joined.convert(id, mode.into(), None, progress);

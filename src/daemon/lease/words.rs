@@ -273,6 +273,7 @@ pub fn lease(joined: &Joined, holding: &Holding) -> LeaseReport {
         offset_bytes: holding.id.0,
         mode: holding.mode.into(),
         lver: holding.lver,
+        held_for: Vec::new(),
     }
 }
 
