@@ -174,6 +174,23 @@ fn comes_to_print(host: &Host, name: &str) {
     }
 }
 
+/// Sees that the other one renews, not only that it has its slot.
+fn comes_to_see(host: &Host, other: u8) {
+    let end = Instant::now() + PATIENCE;
+    let other = format!("h {other} ");
+    let lives = |line: &String| line.starts_with(&other) && line.ends_with(" LIVE");
+    loop {
+        let output = begin(host, "gets_h", &[])
+            .wait_with_output()
+            .expect("its output");
+        let lines = lines(&output);
+        if lines.iter().any(lives) {
+            return;
+        }
+        assert!(Instant::now() < end, "{lines:?}");
+    }
+}
+
 /// Tool words of our own, which end well.
 fn done(host: &Host, words: &str) {
     let words: Vec<&str> = words.split(' ').collect();
@@ -228,6 +245,8 @@ fn join(one: &Host, two: &Host) {
     prints(one, "inq_lockspace_none");
     prints(one, "gets");
     comes_to_print(one, "gets_h");
+    comes_to_see(one, 2);
+    comes_to_see(two, 1);
 }
 
 #[test]
