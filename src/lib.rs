@@ -24,6 +24,7 @@ pub mod keeper;
 pub mod layout;
 pub mod lease;
 pub mod logging;
+pub mod lvm;
 pub mod names;
 pub mod portal;
 pub mod probe;

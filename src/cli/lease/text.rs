@@ -47,6 +47,13 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     if let Some(reason) = &space.reason {
         let _ = writeln!(text, "  {reason}");
     }
+    if let Some(group) = &space.volume_group {
+        let guards = space.guards.join(", ");
+        let _ = writeln!(text, "  volume group {group}  writes of {guards} depend on it");
+    }
+    if let Some(why) = &space.unguarded {
+        let _ = writeln!(text, "  NOT GUARDED  {why}");
+    }
     for each in &space.sessions {
         let _ = writeln!(text, "  {}", session(each));
     }
@@ -115,8 +122,12 @@ pub fn lease(lease: &LeaseReport) -> String {
         ModeWord::Exclusive => "exclusive",
         ModeWord::Shared => "shared",
     };
+    let lv = match &lease.lv {
+        Some(lv) => format!("  logical volume {lv}"),
+        None => String::new(),
+    };
     format!(
-        "lease {} of {}  at {}  held {mode}, version {}",
+        "lease {} of {}  at {}  held {mode}, version {}{lv}",
         lease.name, lease.lockspace, lease.offset_bytes, lease.lver
     )
 }

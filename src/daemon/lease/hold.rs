@@ -5,7 +5,7 @@ use std::rc::Rc;
 use lockmgr::{LeaseId, OnOwner};
 use tokio::sync::oneshot;
 
-use super::{Joined, Lockspaces, look, place, words};
+use super::{Joined, Lockspaces, carried, look, place, words};
 use crate::control::server::Progress;
 use crate::control::{LeasePlace, Reply};
 use crate::daemon::Daemon;
@@ -25,7 +25,9 @@ pub async fn acquire(
 ) -> Result<Reply, Failure> {
     let spaces = &daemon.lockspaces;
     let place = place(at);
-    let found = spaces.looks.at(&place, look::resource).await?;
+    let site = carried::locate(daemon, &place).await?.site;
+    let look = move |_: &Place| look::resource(&site);
+    let found = spaces.looks.at(&place, look).await?;
     let all = spaces.all();
     let named = |joined: &&Rc<Joined>| joined.space == found.space;
     let Some(joined) = all.iter().find(named) else {
@@ -52,6 +54,7 @@ pub async fn acquire(
             ),
         ));
     }
+    joined.may_protect(&found.name)?;
     let id = LeaseId(place.offset);
     let name = found.name.to_string();
     let on_owner = match wait {
@@ -67,12 +70,15 @@ pub async fn acquire(
         reply,
     })?;
     let lver = joined.answer(&name, told, progress).await?;
+    // What other hosts did is on disk now.
+    spaces.follow_lock(daemon, joined, &found.name, progress).await;
     let lease = LeaseReport {
         name: name.clone(),
         lockspace: joined.space.to_string(),
         offset_bytes: place.offset,
         mode,
         lver,
+        lv: joined.lv_name(&found.name),
     };
     let lvb = match lvb {
         false => None,
@@ -129,7 +135,8 @@ pub async fn release(
     progress: &Progress,
 ) -> Result<Reply, Failure> {
     let place = place(at);
-    let (joined, picture) = holder(&daemon.lockspaces, &place).await?;
+    let spaces = &daemon.lockspaces;
+    let (joined, picture) = holder(spaces, &place).await?;
     let sector = joined.geometry.sector_bytes();
     let lvb = match lvb {
         Some(bytes) if bytes.len() > sector => {
@@ -148,7 +155,9 @@ pub async fn release(
     let id = LeaseId(place.offset);
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
-    if held.is_some() {
+    if let Some(held) = held {
+        // What this host did is on disk now.
+        spaces.follow_lock(daemon, &joined, &held.name, progress).await;
         drained(&joined, progress).await?;
     }
     let (reply, told) = oneshot::channel();
@@ -166,11 +175,13 @@ pub async fn convert(
     progress: &Progress,
 ) -> Result<Reply, Failure> {
     let place = place(at);
-    let (joined, picture) = holder(&daemon.lockspaces, &place).await?;
+    let spaces = &daemon.lockspaces;
+    let (joined, picture) = holder(spaces, &place).await?;
     let id = LeaseId(place.offset);
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
-    if mode == ModeWord::Shared {
+    if let (ModeWord::Shared, Some(held)) = (mode, held) {
+        spaces.follow_lock(daemon, &joined, &held.name, progress).await;
         drained(&joined, progress).await?;
     }
     let (reply, told) = oneshot::channel();

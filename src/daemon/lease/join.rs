@@ -9,14 +9,17 @@ use lockmgr::{Identity, JoinError};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{Joined, LOCKSPACES_MAX, Lockspaces, PATIENCE, carried, held, look, place, words};
+use super::site::Site;
+use super::{
+    Carried, Joined, LOCKSPACES_MAX, Lockspaces, PATIENCE, carried, held, look, place, words,
+};
 use crate::control::server::Progress;
 use crate::control::{LeaseJoin, LeasePlace, Reply};
 use crate::daemon::Daemon;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::keeper::disk::LeaseDisk;
-use crate::keeper::{Call, Gates, Keeper, LeaveError, Protected, Standing};
+use crate::keeper::{Call, Gates, Keeper, LeaveError, Standing};
 use crate::lease::host_name;
 use crate::lease::place::Place;
 use crate::report::LockspacesReport;
@@ -55,10 +58,11 @@ pub async fn join(
     };
     let place = place(&request.place);
     let changes = spaces.changes.lock().await;
-    let volume = carried::volume_of(daemon, &place).await?;
+    let spot = carried::locate(daemon, &place).await?;
+    let site = spot.site.clone();
     let found = spaces
         .looks
-        .at(&place, move |place| look::space(place, host))
+        .at(&place, move |_| look::space(&site, host))
         .await?;
     long_enough(timing, &found)?;
     for other in spaces.all() {
@@ -103,20 +107,18 @@ pub async fn join(
     }
     let (answers, inbox) = unbounded();
     let geometry = found.geometry;
-    let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &volume {
+    let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &spot.on {
         None => {
             let open = move |place: &Place| look::open(place, geometry, answers);
             (spaces.looks.at(&place, open).await?, None, None)
         }
-        Some(volume) => {
+        Some(on) => {
             let (disk, carried, attached) =
-                carried::open(daemon, volume, &found.name, timing, answers, progress).await?;
-            (Box::new(disk), Some(carried), Some(attached))
+                carried::open(daemon, on, &found.name, timing, answers, progress).await?;
+            (disk, Some(carried), Some(attached))
         }
     };
-    let guarded = carried
-        .as_ref()
-        .map(|on| Box::new(on.writes()) as Box<dyn Protected>);
+    let gates = carried.as_ref().map_or_else(Gates::none, Carried::gates);
     let us = Identity {
         offset: place.offset,
         geometry,
@@ -133,7 +135,7 @@ pub async fn join(
         u64::from_ne_bytes(seed),
         disk,
         inbox,
-        Gates::of(guarded.into_iter().collect()),
+        gates,
         tell,
     )
     .map_err(|error| Failure::new(Kind::Failed, format!("no thread: {error}"), ""))?;
@@ -154,7 +156,7 @@ pub async fn join(
     }
     drop(attached);
     drop(changes);
-    wait(spaces, &joined, &found, told, progress).await?;
+    wait(spaces, &joined, &spot.site, &found, told, progress).await?;
     let lockspaces = vec![joined.report().await];
     Ok(Reply::Lockspaces(LockspacesReport { lockspaces }))
 }
@@ -187,6 +189,7 @@ fn long_enough(timing: Timing, found: &look::Space) -> Result<(), Failure> {
 async fn wait(
     spaces: &Lockspaces,
     joined: &Joined,
+    site: &Site,
     found: &look::Space,
     told: oneshot::Receiver<Result<u64, JoinError>>,
     progress: &Progress,
@@ -213,7 +216,7 @@ async fn wait(
     let told = timeout(limit, told);
     let result = tokio::select! {
         result = told => result,
-        name = moved(spaces, joined, found), if foreign => {
+        name = moved(spaces, joined, site, found), if foreign => {
             give_up(joined);
             return Err(words::host_id_busy(space, host, &name));
         }
@@ -239,12 +242,18 @@ fn give_up(joined: &Joined) {
 }
 
 /// Comes back as soon as the owner of the slot shows a sign of life; the keeper would wait for its whole time.
-async fn moved(spaces: &Lockspaces, joined: &Joined, found: &look::Space) -> Name {
+async fn moved(
+    spaces: &Lockspaces,
+    joined: &Joined,
+    site: &Site,
+    found: &look::Space,
+) -> Name {
     let (geometry, host) = (joined.geometry, joined.host);
     let theirs = Timing::of_other(found.slot.io_timeout, joined.timing);
     loop {
         sleep(theirs.io()).await;
-        let look = move |place: &Place| look::slot_again(place, geometry, host);
+        let site = site.clone();
+        let look = move |_: &Place| look::slot_again(&site, geometry, host);
         // Ours by now, or unreadable, or free: the keeper's business.
         if let Ok(slot) = spaces.looks.at(&joined.place, look).await
             && slot.host_name != joined.host_name

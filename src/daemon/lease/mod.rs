@@ -4,7 +4,10 @@
 //! ```text
 //!   join    a number in a lockspace, and giving it back
 //!   hold    acquire, convert, release
-//!   carried lockspaces on volumes of this daemon: sessions and gate
+//!   carried lockspaces on volumes of this daemon: sessions and gates
+//!   below   where an area lies, seen from these volumes
+//!   site    how a look gets at an area that lies on a logical volume
+//!   follow  the volumes that a volume group lies on, and their gates
 //!   look    opens devices and sees what they have, on threads that may hang
 //!   words   why not: sentences and exit codes
 //! ```
@@ -12,10 +15,13 @@
 //! A verb looks, calls a keeper and waits for its answer. A client that goes away meanwhile changes nothing: what was
 //! asked for goes on, and `lease status` shows it.
 
+mod below;
 mod carried;
+mod follow;
 pub mod hold;
 pub mod join;
 mod look;
+mod site;
 mod words;
 
 use std::cell::RefCell;
@@ -39,6 +45,7 @@ use crate::report::{LockspaceReport, LockspacesReport};
 use crate::together::together;
 
 use carried::Carried;
+use follow::OnGroup;
 use look::{Device, Looks};
 
 /// Most lockspaces: some MiB of locked memory and four threads each.
@@ -77,6 +84,16 @@ impl Joined {
     /// Whether this is the device, by whatever path. One that is gone is known by its path alone.
     fn is_on(&self, place: &Place, device: Option<Device>) -> bool {
         device.map_or(self.place.path == place.path, |there| there == self.device)
+    }
+
+    /// The volume group that it lies in.
+    fn group(&self) -> Option<&OnGroup> {
+        self.carried.as_ref()?.group.as_ref()
+    }
+
+    /// The logical volume that a lease is of.
+    fn lv_name(&self, lease: &Name) -> Option<String> {
+        self.group()?.lv_name(lease)
     }
 
     fn call(&self, call: Call) -> Result<(), Failure> {
@@ -157,7 +174,7 @@ impl Lockspaces {
 
     /// The one that the writes of this volume depend on.
     pub(super) fn guardian(&self, volume: &Volume) -> Option<Rc<Joined>> {
-        let guards = |carried: &Carried| std::ptr::eq(&raw const *carried.volume, volume);
+        let guards = |carried: &Carried| carried.guards(volume);
         let all = self.all();
         all.into_iter()
             .find(|joined| joined.carried.as_ref().is_some_and(guards))
@@ -248,9 +265,8 @@ impl Lockspaces {
             }
             // Not given back while what its leases protected may still be written: it expires.
             if let Some(carried) = &joined.carried
-                && !carried.is_drained_within(END_LIMIT).await
+                && let Some(node) = carried.not_drained_within(END_LIMIT).await
             {
-                let node = carried.volume.node();
                 let space = &joined.space;
                 return Some(format!(
                     "lockspace {space}: writes of {node} may be under way"
