@@ -117,7 +117,8 @@ impl Pv {
 impl Lv {
     fn of((name, section): (&str, &Section)) -> Option<Lv> {
         let segments = section.sections();
-        let found: Vec<Option<Segment>> = segments.map(|(_, segment)| Segment::of(segment)).collect();
+        let found: Vec<Option<Segment>> =
+            segments.map(|(_, segment)| Segment::of(segment)).collect();
         Some(Lv {
             name: name.to_owned(),
             id: Uuid::parse(section.text("id")?)?,

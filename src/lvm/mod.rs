@@ -17,9 +17,9 @@ mod area;
 mod crc;
 mod group;
 mod label;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt;
 

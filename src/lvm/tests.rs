@@ -11,7 +11,9 @@ struct Memory(Vec<u8>);
 impl Disk for Memory {
     fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
         let len = into.len();
-        let there = usize::try_from(offset).ok().and_then(|at| self.0.get(at..at + len));
+        let there = usize::try_from(offset)
+            .ok()
+            .and_then(|at| self.0.get(at..at + len));
         into.copy_from_slice(there.ok_or(DiskError::PastEnd { offset, len })?);
         Ok(())
     }
@@ -105,7 +107,11 @@ fn image(start: usize, text: &[u8], at: usize) -> Vec<u8> {
     let area = &mut pv[AREA..];
     for (number, byte) in text.iter().enumerate() {
         let place = at + number;
-        area[if place < RING { place } else { place - RING + 512 }] = *byte;
+        area[if place < RING {
+            place
+        } else {
+            place - RING + 512
+        }] = *byte;
     }
     let header = &mut area[..512];
     header[4..20].copy_from_slice(b" LVM2 x[5A%r0N*>");
@@ -136,7 +142,11 @@ fn what_a_text_says() {
     assert_eq!((group.name.as_str(), group.seqno), ("vg0", 7));
     assert_eq!(group.extent_bytes, 4 << 20);
     assert_eq!(group.lock_type.as_deref(), Some("sanlock"));
-    let pvs: Vec<_> = group.pvs.iter().map(|pv| (pv.name.as_str(), pv.missing)).collect();
+    let pvs: Vec<_> = group
+        .pvs
+        .iter()
+        .map(|pv| (pv.name.as_str(), pv.missing))
+        .collect();
     assert_eq!(pvs, [("pv0", false), ("pv1", true)]);
     assert_eq!(group.pvs[0].id.to_string(), PV);
     assert_eq!(group.pvs[0].start, 1 << 20);
@@ -249,7 +259,10 @@ fn numbers_that_no_disk_has_are_refused() {
     disk[AREA + 32..AREA + 40].copy_from_slice(&(1_u64 << 40).to_le_bytes());
     disk[AREA + 48..AREA + 56].copy_from_slice(&(TEXT_MAX).to_le_bytes());
     seal(&mut disk[AREA..]);
-    assert!(matches!(find(disk, 0), Err(BadPv::Io(DiskError::PastEnd { .. }))));
+    assert!(matches!(
+        find(disk, 0),
+        Err(BadPv::Io(DiskError::PastEnd { .. }))
+    ));
 }
 
 #[test]
@@ -257,7 +270,13 @@ fn uuids_are_written_with_hyphens_and_read_either_way() {
     let uuid = Uuid::parse(PV).unwrap();
     assert_eq!(Uuid::parse(&PV.replace('-', "")), Some(uuid));
     assert_eq!(uuid.to_string(), PV);
-    for text in ["", "GLLK", &PV[1..], &format!("{PV}x"), &PV.replace('a', "/")] {
+    for text in [
+        "",
+        "GLLK",
+        &PV[1..],
+        &format!("{PV}x"),
+        &PV.replace('a', "/"),
+    ] {
         assert_eq!(Uuid::parse(text), None, "{text}");
     }
 }

@@ -34,7 +34,10 @@ impl Section {
     }
 
     fn item(&self, key: &str) -> Option<&Item> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, item)| item)
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, item)| item)
     }
 
     /// The section of this name.
@@ -173,7 +176,11 @@ impl Reader<'_> {
     fn word(&mut self) -> Option<String> {
         self.next();
         let ends = |byte: &u8| {
-            byte.is_ascii_whitespace() || matches!(byte, 0 | b'{' | b'}' | b'[' | b']' | b'=' | b',' | b'"' | b'#')
+            byte.is_ascii_whitespace()
+                || matches!(
+                    byte,
+                    0 | b'{' | b'}' | b'[' | b']' | b'=' | b',' | b'"' | b'#'
+                )
         };
         let len = self.rest.iter().position(ends).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(len);

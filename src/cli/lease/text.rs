@@ -49,7 +49,10 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     }
     if let Some(group) = &space.volume_group {
         let guards = space.guards.join(", ");
-        let _ = writeln!(text, "  volume group {group}  writes of {guards} depend on it");
+        let _ = writeln!(
+            text,
+            "  volume group {group}  writes of {guards} depend on it"
+        );
     }
     if let Some(why) = &space.unguarded {
         let _ = writeln!(text, "  NOT GUARDED  {why}");

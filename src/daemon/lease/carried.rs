@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use super::below::{self, On, OnLv};
 use super::follow::{self, OnGroup};
 use super::site::Site;
-use super::{Joined, PATIENCE};
+use super::{Joined, Lockspaces, PATIENCE};
 use crate::control::server::Progress;
 use crate::daemon::Daemon;
 use crate::daemon::volume::Volume;
@@ -142,6 +142,17 @@ pub async fn locate(daemon: &Daemon, place: &Place) -> Result<Spot, Failure> {
     Ok(Spot { site, on })
 }
 
+impl Lockspaces {
+    /// Where an area really is, for whoever reads or writes it without being its host: through no device that is mapped onto
+    /// a volume of this daemon. The end of its logical volume is as this host's LVM has it now.
+    ///
+    /// # Errors
+    /// As [`locate`].
+    pub async fn site(&self, daemon: &Daemon, place: &Place) -> Result<Site, Failure> {
+        locate(daemon, place).await.map(|spot| spot.site)
+    }
+}
+
 /// All volumes of this daemon.
 pub fn volumes(daemon: &Daemon) -> Vec<Rc<Volume>> {
     daemon.volumes.borrow().values().cloned().collect()
@@ -149,11 +160,7 @@ pub fn volumes(daemon: &Daemon) -> Vec<Rc<Volume>> {
 
 /// A volume that is not there any more.
 pub fn gone(node: &str) -> Failure {
-    Failure::new(
-        Kind::NotFound,
-        format!("{node} was detached meanwhile"),
-        "",
-    )
+    Failure::new(Kind::NotFound, format!("{node} was detached meanwhile"), "")
 }
 
 impl Guarded {
@@ -296,7 +303,11 @@ pub async fn open<'a>(
     };
     let mut volumes = vec![Rc::clone(volume)];
     let others = group.as_ref().map(OnGroup::volumes).unwrap_or_default();
-    volumes.extend(others.into_iter().filter(|other| !Rc::ptr_eq(other, volume)));
+    volumes.extend(
+        others
+            .into_iter()
+            .filter(|other| !Rc::ptr_eq(other, volume)),
+    );
     let mut guarded = Vec::new();
     let opened = async {
         let changes = prepare_all(daemon, &volumes, &mut guarded, progress).await?;
@@ -388,7 +399,9 @@ async fn sessions(
 
 /// Whether it is still one of the daemon's.
 pub fn is_attached(daemon: &Daemon, volume: &Rc<Volume>) -> bool {
-    volumes(daemon).iter().any(|there| Rc::ptr_eq(there, volume))
+    volumes(daemon)
+        .iter()
+        .any(|there| Rc::ptr_eq(there, volume))
 }
 
 fn is_unarmed(gate: &Gate) -> bool {
@@ -410,7 +423,9 @@ impl Carried {
     /// Whether the writes of this volume depend on it.
     pub fn guards(&self, volume: &Volume) -> bool {
         let guarded = self.guarded.borrow();
-        guarded.iter().any(|each| std::ptr::eq(&raw const *each.volume, volume))
+        guarded
+            .iter()
+            .any(|each| std::ptr::eq(&raw const *each.volume, volume))
     }
 
     /// From now on they depend on it, or do not.
@@ -420,7 +435,11 @@ impl Carried {
 
     /// Device nodes of all whose writes depend on it.
     pub fn nodes(&self) -> Vec<String> {
-        self.guarded.borrow().iter().map(|each| each.volume.node()).collect()
+        self.guarded
+            .borrow()
+            .iter()
+            .map(|each| each.volume.node())
+            .collect()
     }
 
     /// Waits until no write can execute any more that was sent before now: others may follow at once.

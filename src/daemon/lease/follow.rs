@@ -126,11 +126,7 @@ impl OnGroup {
 ///
 /// # Errors
 /// Its metadata cannot be read, or a part of it is on no volume of ours.
-pub async fn all_members(
-    daemon: &Daemon,
-    home: &Rc<Volume>,
-    id: Uuid,
-) -> Result<Members, Failure> {
+pub async fn all_members(daemon: &Daemon, home: &Rc<Volume>, id: Uuid) -> Result<Members, Failure> {
     let members = members(daemon, home, id, BTreeMap::new()).await?;
     members.all_ours()?;
     Ok(members)
@@ -152,7 +148,8 @@ async fn members(
     while !left.is_empty() {
         let wanted = newest.as_ref().map(|group| {
             let pvs = group.pvs.iter();
-            pvs.filter(|pv| !places.contains_key(&pv.id)).collect::<Vec<_>>()
+            pvs.filter(|pv| !places.contains_key(&pv.id))
+                .collect::<Vec<_>>()
         });
         let next = match &wanted {
             Some(wanted) if wanted.is_empty() => break,
@@ -182,7 +179,10 @@ async fn members(
         return Err(unread.unwrap_or_else(|| {
             Failure::new(
                 Kind::Failed,
-                format!("{}: LVM's metadata does not know its volume group", home.node()),
+                format!(
+                    "{}: LVM's metadata does not know its volume group",
+                    home.node()
+                ),
                 "look at it: pvs, vgs",
             )
         }));
@@ -279,10 +279,10 @@ impl Lockspaces {
     /// # Errors
     /// Not all of the volume group is guarded now; `status` says so until it is. What was guarded still is.
     pub async fn vg_changed(&self, daemon: &Daemon, space: &Name) -> Result<(), Failure> {
-        let all = self.all();
-        let named = all.iter().find(|joined| joined.space == *space);
-        let carried = named.and_then(|joined| Some((joined, joined.carried.as_ref()?)));
-        let Some((joined, carried)) = carried else {
+        let Some(joined) = self.named(space) else {
+            return Ok(());
+        };
+        let Some(carried) = &joined.carried else {
             return Ok(());
         };
         let Some(group) = &carried.group else {
@@ -291,10 +291,10 @@ impl Lockspaces {
         // Reads would wait for as long as the storage is away, and nothing could be guarded.
         let standing = joined.picture().await.map(|picture| picture.standing);
         if standing != Some(Standing::Joined) {
-            return Err(not_joined(joined));
+            return Err(not_joined(&joined));
         }
         let _turn = group.turn.lock().await;
-        let result = follow(daemon, joined, carried, group).await;
+        let result = follow(daemon, &joined, carried, group).await;
         let trouble = result.as_ref().err().map(|failure| failure.what.clone());
         if let Some(what) = &trouble {
             tracing::warn!("lockspace {space}: {what}");
@@ -388,7 +388,8 @@ async fn let_go(joined: &Joined, carried: &Carried, guarded: &Guarded) -> Result
 
 async fn ask(joined: &Joined, add: Gates, remove: Gates) -> Result<(), Failure> {
     let (reply, told) = oneshot::channel();
-    joined.call(Call::Guard { add, remove, reply })?;
+    let call = Call::Guard { add, remove, reply };
+    joined.keeper.call(call).map_err(|_| joined.stuck())?;
     match timeout(LOOK_LIMIT, told).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(GateError::NotJoined))) => Err(not_joined(joined)),
@@ -398,7 +399,10 @@ async fn ask(joined: &Joined, add: Gates, remove: Gates) -> Result<(), Failure> 
 }
 
 fn not_joined(joined: &Joined) -> Failure {
-    as_it_stands(joined, "it is lost or being left: its volumes stay as they are")
+    as_it_stands(
+        joined,
+        "it is lost or being left: its volumes stay as they are",
+    )
 }
 
 fn as_it_stands(joined: &Joined, what: &str) -> Failure {

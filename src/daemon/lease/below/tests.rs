@@ -109,13 +109,20 @@ fn a_volume_a_partition_and_what_is_not_ours() {
     assert_eq!(host.find_plain(8, 0).ok(), Some(On::Elsewhere));
     assert_eq!(host.find_plain(8, 99).ok(), Some(On::Elsewhere), "gone");
     let said = refusal(host.find_plain(259, 1));
-    assert!(said.contains("the same place is /dev/ublkb0:2097152"), "{said}");
+    assert!(
+        said.contains("the same place is /dev/ublkb0:2097152"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_logical_volume_on_a_volume_and_on_a_partition_of_it() {
     let host = Host::new();
-    host.mapped(0, &format!("LVM-{GROUP}{LV}"), &["ublkb0", "ublkb0/ublkb0p1"]);
+    host.mapped(
+        0,
+        &format!("LVM-{GROUP}{LV}"),
+        &["ublkb0", "ublkb0/ublkb0p1"],
+    );
     let lines = [
         (0, 8192, "linear", "259:0 1050624"),
         (8192, 8192, "linear", "259:0 1058816"),
@@ -144,16 +151,19 @@ fn what_leases_cannot_be_kept_on_is_said() {
     host.mapped(4, &lvm, &["sda"]);
     let line = (0, 8, "linear", "259:0 8");
     let said = refusal(host.find(0, &[line, (8, 8, "linear", "259:2 8")]));
-    assert!(said.contains("two volumes, /dev/ublkb0 and /dev/ublkb1"), "{said}");
+    assert!(
+        said.contains("two volumes, /dev/ublkb0 and /dev/ublkb1"),
+        "{said}"
+    );
     for (lines, what) in [
         (vec![line, (8, 8, "linear", "8:0 8")], "linear 8:0 8"),
-        (vec![(0, 8, "striped", "2 8 259:0 0 259:2 0")], "striped 2 8"),
+        (
+            vec![(0, 8, "striped", "2 8 259:0 0 259:2 0")],
+            "striped 2 8",
+        ),
         (vec![(8, 8, "linear", "259:0 8")], "makes no sense"),
         (vec![], "makes no sense"),
-        (
-            vec![(0, u64::MAX, "linear", "259:0 8")],
-            "makes no sense",
-        ),
+        (vec![(0, u64::MAX, "linear", "259:0 8")], "makes no sense"),
         (
             vec![(0, 8, "linear", "259:0 36028797018963968")],
             "not made of linear pieces",
