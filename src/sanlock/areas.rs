@@ -7,6 +7,7 @@ use lockmgr::disk::{DirectDisk, Disk as _, DiskError};
 use lockmgr::ondisk::init::{self, CannotInit, Write};
 use lockmgr::ondisk::{
     AlignSize, DeltaLease, Found, Geometry, HostId, HostSector, MODE_SHARED, Name, PaxosLeader,
+    Request,
 };
 
 use super::wire::Refusal;
@@ -15,7 +16,7 @@ use crate::lease::place::Place;
 /// What the first bytes of an area are read into.
 type Start = [u8; Geometry::PROBE_LEN];
 
-fn open(
+pub(super) fn open(
     place: &Place,
     how: fn(&std::path::Path, usize) -> std::io::Result<DirectDisk>,
     largest: u64,
@@ -38,14 +39,14 @@ fn open(
     }
 }
 
-fn not_read(error: DiskError) -> Refusal {
+pub(super) fn not_read(error: DiskError) -> Refusal {
     match error {
         DiskError::PastEnd { .. } => Refusal::MessageSize,
         DiskError::Failed { .. } => Refusal::Io,
     }
 }
 
-fn not_written(error: DiskError) -> Refusal {
+pub(super) fn not_written(error: DiskError) -> Refusal {
     match error {
         DiskError::PastEnd { .. } => Refusal::NoSpace,
         DiskError::Failed { .. } => Refusal::Io,
@@ -82,7 +83,7 @@ pub fn align(place: &Place) -> Result<u32, Refusal> {
     Ok(usual(&disk).align().mib() << 20)
 }
 
-fn write_all(
+pub(super) fn write_all(
     place: &Place,
     geometry: Option<Geometry>,
     make: impl FnOnce(Geometry) -> Result<Vec<Write>, CannotInit>,
@@ -217,6 +218,20 @@ fn leader(start: &[u8], space: Name, name: Name) -> Result<PaxosLeader, Refusal>
         &wanted(name, leader.resource_name),
     )?;
     Ok(leader)
+}
+
+/// Withdraws what was asked of the owner of a resource.
+///
+/// # Errors
+/// As [`read_resource`].
+pub fn clear_request(place: &Place, space: Name, name: Name) -> Result<(), Refusal> {
+    let geometry = read_resource(place, space, name)?.geometry;
+    let mut disk = open(place, DirectDisk::open, Geometry::PROBE_LEN as u64)?;
+    let mut sector = vec![0; geometry.sector_bytes()];
+    Request::NONE.emit(&mut sector);
+    let at = place.offset.checked_add(geometry.request_sector());
+    let at = at.ok_or(Refusal::NoSpace)?;
+    disk.write(at, &sector).map_err(not_written)
 }
 
 /// A host that owns a resource, or shares it.

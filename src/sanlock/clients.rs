@@ -24,6 +24,9 @@ use super::wire::{Refusal, Whose};
 /// Most leases of the clients together: those of a keeper, several times.
 const LEASES_MAX: usize = 4000;
 
+/// The number of the first connection. `status` shows the two below as the real daemon's own.
+const FIRST: u32 = 2;
+
 /// The number of a connection, as `status` shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ClientId(pub u32);
@@ -198,7 +201,7 @@ pub struct Registry {
 impl Registry {
     /// A new connection of this process.
     pub fn connect(&mut self, pid: i32) -> ClientId {
-        self.connections = self.connections.wrapping_add(1);
+        self.connections = self.connections.wrapping_add(1).max(FIRST);
         let id = ClientId(self.connections);
         let client = Client {
             pid,

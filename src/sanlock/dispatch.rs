@@ -13,9 +13,11 @@ use super::wire::flags::{
     InqFlags, KillpathFlags, ResourceFlags, WriteLockspaceFlags, WriteResourceFlags,
 };
 use super::wire::reply::Outcome;
-use super::wire::structs::{Callback, Host, HostFlags, Lockspace, PlacedResource, Resource, State};
+use super::wire::structs::{
+    Callback, Host, HostFlags, Lockspace, PlacedResource, Rentry, Resource, State,
+};
 use super::wire::{Header, Refusal, Reply, Request, Whose};
-use super::{leases, show, spaces};
+use super::{index, leases, show, spaces};
 
 /// Seconds in slots of lockspaces that nobody gave a patience.
 const IO_TIMEOUT: u16 = 10;
@@ -84,6 +86,10 @@ pub async fn handle(
         client.last = header.command;
     }
     let result = |outcome: Outcome| Answer::of(Reply::result(header, outcome));
+    let entry = |done: Result<Rentry, Refusal>| {
+        let found = *done.as_ref().unwrap_or(&Rentry::NONE);
+        Answer::of(Reply::entry(header, done.map(|_| 0), &found))
+    };
     let last = |outcome: Outcome| Answer::last(Reply::result(header, outcome));
     match request {
         Request::Version => Answer::of(Reply::version(header)),
@@ -174,8 +180,10 @@ pub async fn handle(
             Err(refusal) => result(Err(refusal)),
         },
         Request::Request {
-            placed, force_mode, ..
-        } => result(leases::request(service, &placed, force_mode).await),
+            flags,
+            placed,
+            force_mode,
+        } => result(leases::request(service, flags, &placed, force_mode).await),
         Request::ExamineLockspace(lockspace) => result(known(service, &lockspace)),
         Request::ExamineResource(resource) => {
             let space = service.space(resource.lockspace);
@@ -225,14 +233,44 @@ pub async fn handle(
             true => Answer::last(Reply::ended()),
             false => last(Err(Refusal::Busy)),
         },
-        Request::FormatRindex { .. } | Request::RebuildRindex { .. } => {
-            result(Err(Refusal::NotOffered))
+        Request::FormatRindex { flags, rindex } => {
+            result(index::format(service, flags, &rindex).await.map(|()| 0))
         }
-        Request::UpdateRindex { entry, .. }
-        | Request::LookupRindex { entry, .. }
-        | Request::CreateResource { entry, .. }
-        | Request::DeleteResource { entry, .. } => {
-            Answer::of(Reply::entry(header, Err(Refusal::NotOffered), &entry))
+        Request::RebuildRindex { flags, rindex } => {
+            result(index::rebuild(service, flags, &rindex).await.map(|()| 0))
+        }
+        Request::LookupRindex {
+            flags,
+            rindex,
+            entry: wanted,
+        } => entry(index::lookup(service, flags, &rindex, wanted).await),
+        Request::UpdateRindex {
+            flags,
+            rindex,
+            entry: changed,
+        } => {
+            let done = index::update(service, flags, &rindex, changed).await;
+            entry(done.map(|()| Rentry::NONE))
+        }
+        Request::CreateResource {
+            flags,
+            rindex,
+            entry: made,
+            num_hosts,
+        } => {
+            let done = index::create(service, flags, &rindex, made.name, num_hosts).await;
+            entry(done.map(|offset| Rentry {
+                offset,
+                ..Rentry::NONE
+            }))
+        }
+        Request::DeleteResource {
+            flags,
+            rindex,
+            entry: gone,
+        } => {
+            let done = index::delete(service, flags, &rindex, gone).await;
+            entry(done.map(|()| Rentry::NONE))
         }
         // Of versions after the one that we say to be, which is silent about them.
         Request::Acquire2 { .. }
@@ -370,7 +408,7 @@ async fn read_owners(service: &Service, header: &Header, placed: &PlacedResource
     resource.lockspace = found.leader.space_name;
     resource.name = found.leader.resource_name;
     resource.lver = found.leader.lver;
-    resource.flags = resource.flags.with_geometry(found.leader.geometry);
+    // The mode alone: unlike READ_RESOURCE it says nothing of the geometry.
     if found.shared {
         resource.flags = resource.flags.with(ResourceFlags::SHARED);
     }

@@ -8,7 +8,7 @@ use lockmgr::{LeaseError, LeaseId, Mode, OnOwner};
 use super::areas;
 use super::clients::{ClientId, Key, Lease, Lvb, Parting, Wish};
 use super::service::{Service, not_done, place};
-use super::wire::flags::{AcquireFlags, ReleaseFlags, ResourceFlags};
+use super::wire::flags::{AcquireFlags, AskFlags, ReleaseFlags, ResourceFlags};
 use super::wire::reply::Outcome;
 use super::wire::structs::{Options, PlacedResource, Resource};
 use super::wire::text::{self, Held};
@@ -386,24 +386,19 @@ pub fn inquire(service: &Service, caller: ClientId, whose: Whose) -> Result<Vec<
         .collect())
 }
 
-/// A lease as lists show it.
+/// A lease as lists show it: its version has a place of its own there, and what it was asked for with is forgotten.
 pub fn listed(lease: &Lease) -> PlacedResource {
-    let shared = match lease.mode {
-        Mode::Shared => ResourceFlags::SHARED,
-        Mode::Exclusive => ResourceFlags(0),
-    };
-    let persistent = match lease.holders.iter().all(|holder| holder.persistent) {
-        true => ResourceFlags::PERSISTENT,
-        false => ResourceFlags(0),
-    };
     PlacedResource {
         resource: Resource {
             lockspace: lease.key.space,
             name: lease.key.name,
-            lver: lease.lver,
+            lver: 0,
             data64: 0,
             data32: 0,
-            flags: shared.with(persistent),
+            flags: match lease.mode {
+                Mode::Shared => ResourceFlags::SHARED,
+                Mode::Exclusive => ResourceFlags(0),
+            },
             num_disks: lease.disks.len().try_into().unwrap_or(0),
         },
         disks: lease.disks.clone(),
@@ -440,19 +435,38 @@ pub fn lvb(service: &Service, resource: &Resource, len: u32) -> Result<Vec<u8>, 
 }
 
 /// REQUEST: asks the owner of a lease to let go.
-pub async fn request(service: &Service, placed: &PlacedResource, force_mode: u32) -> Outcome {
+///
+/// Until which version of the lease the request stands is the keeper's: until its next one. A client that names another is
+/// refused where that has passed.
+pub async fn request(
+    service: &Service,
+    flags: AskFlags,
+    placed: &PlacedResource,
+    force_mode: u32,
+) -> Outcome {
     let joined = service.space(placed.resource.lockspace);
     let joined = joined.ok_or(Refusal::NoSpace)?;
     let [disk] = &placed.disks[..] else {
         return Err(Refusal::Invalid);
     };
+    let (space, name) = (placed.resource.lockspace, placed.resource.name);
     let force_mode = match force_mode {
+        0 if placed.resource.lver == 0 => {
+            let clear = move |place: &_| areas::clear_request(place, space, name);
+            return service.at(place(disk), clear).await.map(|()| 0);
+        }
         1 => ForceMode::Force,
         2 => ForceMode::Graceful,
-        // Requests are withdrawn by being fulfilled.
-        _ => return Err(Refusal::NotOffered),
+        _ => return Err(Refusal::Invalid),
     };
-    let asked = joined.request(LeaseId(disk.offset), placed.resource.name, force_mode);
+    if !flags.contains(AskFlags::NEXT_LVER) {
+        let read = move |place: &_| areas::read_resource(place, space, name);
+        let leader = service.at(place(disk), read).await?;
+        if placed.resource.lver <= leader.lver {
+            return Err(Refusal::RequestOld);
+        }
+    }
+    let asked = joined.request(LeaseId(disk.offset), name, force_mode);
     match asked.await {
         Ok(()) => Ok(0),
         Err(NotDone::Lease(LeaseError::NotHeld)) => Err(Refusal::RequestOld),

@@ -5,7 +5,8 @@
 //!      |
 //!   dispatch  which command is done where, and who closes
 //!      |--- spaces  lockspaces, hosts, events      leases   a client's leases
-//!      |--- areas   formatting and reading          show     states
+//!      |--- areas   formatting and reading          index    which resource lies where
+//!      |                                           show     states
 //!      |
 //!   service   what they share --- clients  who holds what      kill  who has to let go, and how
 //!      |
@@ -15,6 +16,7 @@
 mod areas;
 pub mod clients;
 mod dispatch;
+mod index;
 pub mod kill;
 mod leases;
 pub mod server;

@@ -8,13 +8,13 @@ use super::clients::{Lease, Phase, Standing as Stands};
 use super::leases;
 use super::service::Service;
 use super::spaces;
-use super::wire::Refusal;
-use super::wire::flags::LockspaceFlags;
+use super::wire::flags::{LockspaceFlags, RestrictFlags};
 use super::wire::request::StatusOf;
 use super::wire::structs::{Lockspace, OpenDisk, State};
 use super::wire::text::{
     ClientText, DaemonText, HostText, LockspaceList, LockspaceText, ResourceList, ResourceText,
 };
+use super::wire::{Command, Refusal};
 use crate::daemon::lease::Joined;
 use crate::keeper::Standing;
 use crate::lease::host_name;
@@ -63,29 +63,59 @@ fn daemon(service: &Service) -> State {
     State::daemon(host_name, text.to_string())
 }
 
+/// The connections; before them the two that the real daemon has with itself, since people look for them.
 fn clients(service: &Service) -> Vec<State> {
     let books = service.books.borrow();
+    let own = ["helper", "listener"].into_iter().zip(0..);
+    let own = own.map(|(name, ci)| {
+        let text = ClientText { ci, ..PLAIN };
+        State::client(-1, called(name), text.to_string())
+    });
     let states = books.clients().map(|(id, client)| {
         let registered = client.standing != Stands::Plain;
         let pid = if registered { client.pid } else { -1 };
         let recovery = client.recovery;
+        // The command that asks for this is no news.
+        let running = client.running.filter(|_| registered);
         let text = ClientText {
             ci: id.0,
-            fd: -1,
             pid,
-            flags: 0,
             restricted: client.restricted,
-            cmd_active: client.running.unwrap_or(0),
+            cmd_active: running.unwrap_or(0),
             cmd_last: client.last,
             pid_dead: client.standing == Stands::Gone,
             kill_count: recovery.map_or(0, |recovery| recovery.signals),
-            kill_last: 0,
-            suspend: client.running.is_some(),
+            suspend: running.is_some(),
             need_free: client.standing == Stands::Gone,
+            ..PLAIN
         };
-        State::client(pid, client.name, text.to_string())
+        let name = match client.name.is_empty() {
+            true => called(Command::try_from(client.last).map_or("", Command::word)),
+            false => client.name,
+        };
+        State::client(pid, name, text.to_string())
     });
-    states.collect()
+    own.chain(states).collect()
+}
+
+/// A connection that stands for nobody.
+const PLAIN: ClientText = ClientText {
+    ci: 0,
+    fd: -1,
+    pid: -1,
+    flags: 0,
+    restricted: RestrictFlags(0),
+    cmd_active: 0,
+    cmd_last: 0,
+    pid_dead: false,
+    kill_count: 0,
+    kill_last: 0,
+    suspend: false,
+    need_free: false,
+};
+
+fn called(word: &str) -> Name {
+    Name::new(word).unwrap_or(Name::EMPTY)
 }
 
 async fn lockspace(service: &Service, joined: &Joined) -> State {

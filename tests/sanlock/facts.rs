@@ -39,6 +39,9 @@ const KEYS: &[&str] = &[
     "read_ms",
     "write_ms",
     "owner_name",
+    "space_id",
+    "res_id",
+    "token_id",
 ];
 
 /// Bytes as the recordings have them.

@@ -43,6 +43,7 @@ impl Host {
             .current_dir(storage.dir.path())
             .env("SANBLK_ROOT", root.path())
             .env_remove("NOTIFY_SOCKET")
+            .env_remove("SANLOCK_RUN_DIR")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -85,11 +86,6 @@ impl Host {
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         command
-    }
-
-    /// Whether the daemon has ended by itself.
-    pub fn ends(&mut self) -> std::process::ExitStatus {
-        self.daemon.wait().expect("the daemon's end")
     }
 }
 

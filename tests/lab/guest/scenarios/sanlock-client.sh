@@ -155,7 +155,6 @@ by_pid convert -r LS:RB:areas:2097152:SH -p PID
 by_pid convert -r LS:RC:areas:3145728 -p PID
 both read -r LS:RA:areas:1048576
 both read -r LS:RB:areas:2097152
-both request -r LS:RB:areas:2097152:99 -f 2
 both request -r LS:RA:areas:1048576:1 -f 2
 both request -r LS:RA:areas:1048576:0 -f 0
 by_pid release -r LS:RC:areas:3145728 -p PID
@@ -164,7 +163,6 @@ by_pid inquire -p PID
 both acquire -r LS:RB:areas:2097152 -p 1
 both inquire -p 1
 both release -r LS:RB:areas:2097152 -p 1
-both init -s LS:0:areas:0 -o $T -Z 512 -A 1M
 both shutdown -w 1
 for who in theirs ours; do kill "$(holder $who)"; done
 gone() { [ "$(tool "$1" status | grep -c ^r)" = 0 ]; }
