@@ -164,8 +164,8 @@ impl<D: LeaseDisk> LeaseDisk for Mapped<D> {
 mod tests {
     use super::*;
     use crossbeam_channel::{Sender, unbounded};
-    use lockmgr::IoId;
     use lockmgr::time::Instant;
+    use lockmgr::{IoId, Writers};
 
     const MIB: u64 = 1 << 20;
 
@@ -260,6 +260,7 @@ mod tests {
                 offset,
                 bytes,
                 deadline,
+                writers: Writers::Many,
             });
             (at, told.recv().unwrap())
         };

@@ -242,7 +242,7 @@ impl Joined {
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn may_protect(&self, lease: &Name) -> Result<(), Failure> {
+    pub(crate) fn may_protect(&self, lease: &Name) -> Result<(), Failure> {
         let of_data = ![VG_LOCK, GLOBAL_LOCK].contains(&lease.to_string().as_str());
         match self.group().and_then(OnGroup::unguarded) {
             Some(why) if of_data => Err(Failure::new(

@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use iscsi_client::wire::Isid;
+use lockmgr::LeaseId;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::timing::Timing;
 use tokio::sync::oneshot;
@@ -89,6 +90,13 @@ impl Joined {
     /// The volume group that it lies in.
     fn group(&self) -> Option<&OnGroup> {
         self.carried.as_ref()?.group.as_ref()
+    }
+
+    /// Whether its area lies within what the keeper knows of its device.
+    pub(crate) fn reaches(&self, id: LeaseId) -> bool {
+        let end = id.0.checked_add(self.geometry.area_bytes());
+        let size = self.group().map(|group| group.mapping.now().size());
+        size.is_none_or(|size| end.is_some_and(|end| end <= size))
     }
 
     /// The logical volume that a lease is of.

@@ -3,7 +3,8 @@
 //!
 //! The daemon never opens what is mapped onto a volume that it carries: it would wait for itself.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockmgr::disk::{DirectDisk, Disk, DiskError};
@@ -32,35 +33,49 @@ impl Site {
         Site { place, below }
     }
 
+    /// The same device at another offset.
+    pub fn at(&self, offset: u64) -> Site {
+        Site {
+            place: self.place.at(offset),
+            below: self.below.clone(),
+        }
+    }
+
+    /// What is opened for it.
+    pub fn path(&self) -> &Path {
+        match &self.below {
+            Some((path, _)) => path,
+            None => &self.place.path,
+        }
+    }
+
     /// For looking.
     ///
     /// # Errors
     /// As [`Place::open_read_only`].
     pub fn open_read_only(&self) -> Result<Window, Failure> {
-        self.open_with(Place::open_read_only)
+        let place = Place {
+            path: self.path().to_owned(),
+            offset: 0,
+        };
+        place.open_read_only().map(|disk| self.window(disk))
     }
 
-    /// For writing, too.
+    /// As the caller likes, who has asked what it is.
     ///
     /// # Errors
-    /// As [`Place::open`].
-    pub fn open(&self) -> Result<Window, Failure> {
-        self.open_with(Place::open)
+    /// The disk's own.
+    pub fn open_as(
+        &self,
+        how: fn(&Path, usize) -> io::Result<DirectDisk>,
+        largest: usize,
+    ) -> io::Result<Window> {
+        how(self.path(), largest).map(|disk| self.window(disk))
     }
 
-    fn open_with(
-        &self,
-        open: fn(&Place) -> Result<DirectDisk, Failure>,
-    ) -> Result<Window, Failure> {
+    fn window(&self, disk: DirectDisk) -> Window {
         let extents = self.below.as_ref().map(|(_, extents)| Arc::clone(extents));
-        let disk = match &self.below {
-            None => open(&self.place)?,
-            Some((path, _)) => open(&Place {
-                path: path.clone(),
-                offset: 0,
-            })?,
-        };
-        Ok(Window { disk, extents })
+        Window { disk, extents }
     }
 }
 
@@ -89,7 +104,7 @@ impl Window {
     }
 
     fn locate(&self, offset: u64, len: usize) -> Result<u64, DiskError> {
-        let Some(extents) = &self.extents else {
+        let Some(extents) = self.extents.as_ref().filter(|_| len > 0) else {
             return Ok(offset);
         };
         extents.locate(offset, len as u64).map_err(|why| match why {
@@ -141,7 +156,7 @@ mod tests {
             place: "/dev/mapper/vg-lvmlock:0".parse().unwrap(),
             below: Some((path, Arc::new(Extents::new(extents).unwrap()))),
         };
-        let mut window = site.open().unwrap();
+        let mut window = site.open_as(DirectDisk::open, 1 << 20).unwrap();
         assert_eq!(window.size(), Ok(3 * MIB));
         let mut sector = [0; 512];
         for (offset, content) in [(0, 5), (2 * MIB - 512, 6), (2 * MIB, 1)] {
@@ -155,6 +170,7 @@ mod tests {
         let end = Err(DiskError::PastEnd { offset, len });
         assert_eq!(window.read(offset, &mut sector), end);
         assert_eq!(window.write(offset, &sector), end);
+        assert_eq!(window.read(9 * MIB, &mut []), Ok(()), "as of a device");
         let mut two = vec![0; 1024];
         let apart = Err(DiskError::Failed { errno: 18 });
         assert_eq!(window.read(2 * MIB - 512, &mut two), apart);

@@ -65,8 +65,8 @@ link_cut 6
 within 40 gates_are "shut shut"
 link_give 5
 link_give 6
-within 60 we_are joined
-within 10 gates_are "open open"
+within 120 we_are joined
+within 20 gates_are "open open"
 all_up
 expect sanblk lease release "$FAR"
 
