@@ -20,6 +20,7 @@ use crate::control::server::Progress;
 use crate::daemon::Daemon;
 use crate::daemon::lease::Joined;
 use crate::daemon::lease::hold::{NotDone, Parting};
+use crate::daemon::lease::site::Site;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Call, Heard, Standing};
 use crate::lease::place::Place;
@@ -103,10 +104,13 @@ impl Service {
     pub async fn at<T: Send + 'static>(
         &self,
         place: Place,
-        act: impl FnOnce(&Place) -> Result<T, Refusal> + Send + 'static,
+        act: impl FnOnce(&Site) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let look = |place: &Place| Ok(act(place));
-        let done = self.daemon.lockspaces.looks.at(&place, look).await;
+        let lockspaces = &self.daemon.lockspaces;
+        let site = lockspaces.site(&self.daemon, &place).await;
+        let site = site.map_err(|failure| refusal_of(&failure))?;
+        let look = move |_: &Place| Ok(act(&site));
+        let done = lockspaces.looks.at(&place, look).await;
         done.unwrap_or_else(|failure| Err(refusal_of(&failure)))
     }
 
