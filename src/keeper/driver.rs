@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::book::{Book, Call, Errand, Heard, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
-use super::gates::Gates;
+use super::gates::{GateError, Gates};
 use super::news::{News, Reporter};
 use super::picture::{Holding, Picture, Standing};
 
@@ -153,6 +153,9 @@ impl Driver {
             Call::Look(reply) => drop(reply.send(self.picture())),
             Call::Leave(reply) => self.leave(reply),
             Call::Abandon => self.abandon(),
+            Call::Guard { add, remove, reply } => {
+                let _ = reply.send(self.guard(add, &remove));
+            }
             Call::Acquire {
                 id,
                 name,
@@ -284,6 +287,22 @@ impl Driver {
             self.stand(Standing::Ending);
             self.book.close();
         }
+    }
+
+    fn guard(&mut self, add: Gates, remove: &Gates) -> Result<(), GateError> {
+        let now = (self.clock)();
+        let renewed = match self.standing {
+            _ if self.book.leave.is_some() => return Err(GateError::NotJoined),
+            // Armed when the others are.
+            Standing::Joining => None,
+            Standing::Joined => Some(self.renewed.ok_or(GateError::NotJoined)?),
+            // Nothing is known of who was in between; a lockspace that comes back is asked again.
+            Standing::Lost(_) | Standing::Reclaiming | Standing::Refused | Standing::Ending => {
+                return Err(GateError::NotJoined);
+            }
+        };
+        let added = self.gates.add(now, add, renewed, self.space.give_up());
+        self.gates.remove(now, remove).and(added)
     }
 
     /// Nothing more is read or written, whatever our slot says: it expires.
