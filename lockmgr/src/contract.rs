@@ -173,7 +173,7 @@ pub enum Note {
     /// A lease is held.
     Acquired { id: LeaseId, mode: Mode, lver: u64 },
     /// It is held in another mode.
-    Converted { id: LeaseId, mode: Mode },
+    Converted { id: LeaseId, mode: Mode, lver: u64 },
     /// It is not held any more.
     Released { id: LeaseId },
     /// What was asked for did not happen.

@@ -481,12 +481,13 @@ impl Daemon {
             None => self.volumes.borrow().values().cloned().collect(),
         };
         let reports = volumes.iter().map(|volume| self.report(volume));
+        let lock_manager = self.lock_manager.borrow().clone();
         Ok(StatusReport {
             daemon: Some(DaemonReport {
                 version: VERSION.to_owned(),
                 pid: std::process::id(),
                 dropped_log_lines: self.log.dropped(),
-                lock_manager: self.lock_manager.borrow().clone(),
+                lock_manager,
             }),
             volumes: crate::together::together(reports).await,
         })

@@ -382,9 +382,10 @@ impl Driver {
                 };
                 self.holdings.insert(*id, holding);
             }
-            Note::Converted { id, mode } => {
+            Note::Converted { id, mode, lver } => {
                 if let Some(holding) = self.holdings.get_mut(id) {
                     holding.mode = *mode;
+                    holding.lver = *lver;
                 }
             }
             Note::Reclaimed { id } => {

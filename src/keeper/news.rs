@@ -90,7 +90,10 @@ fn words(note: &Note) -> Option<(Weight, String)> {
             Routine,
             format!("lease at {}: held {mode:?}, version {lver}", id.0),
         ),
-        Note::Converted { id, mode } => (Routine, format!("lease at {}: held {mode:?} now", id.0)),
+        Note::Converted { id, mode, lver } => (
+            Routine,
+            format!("lease at {}: held {mode:?} now, version {lver}", id.0),
+        ),
         Note::Released { id } => (Routine, format!("lease at {}: released", id.0)),
         Note::Reclaimed { id } => (Routine, format!("lease at {}: won back", id.0)),
         Note::ReclaimFailed { id, error } => (Alarm, format!("lease at {}: LOST, {error:?}", id.0)),

@@ -13,6 +13,9 @@ use crate::trace::Trace;
 /// A thing that has to come about and does not for so long never will.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The I/O timeout of both hosts, in seconds: so long may the disk below the tests take.
+const PATIENT: &str = "5";
+
 /// What the recording has of a command: its words, and what it printed and ended with.
 fn recorded(name: &str) -> (Vec<String>, Vec<String>) {
     let printed = Trace::load(&format!("sanlock-3.8.5/{name}")).printed;
@@ -58,11 +61,12 @@ fn masked(line: &str) -> Option<String> {
     if line.starts_with("daemon ") {
         return Some("daemon".to_owned());
     }
-    // We ask for another one.
-    if line.starts_with("add_lockspace_timeout ") && !line.contains("done") {
-        return Some("add_lockspace_timeout".to_owned());
-    }
-    let line = line.replace("add_lockspace_timeout done", "add_lockspace done");
+    // Those of another I/O timeout say so.
+    let line = match line.strip_prefix("add_lockspace_timeout") {
+        Some(rest) if rest.contains("done") => format!("add_lockspace{rest}"),
+        Some(_) => "add_lockspace".to_owned(),
+        None => line.to_owned(),
+    };
     // Renewals: as many as there was time for.
     if line.contains(" read_ms=") {
         return Some("timestamp=* read_ms=*".to_owned());
@@ -224,8 +228,8 @@ fn format(one: &Host) {
 
 /// Both hosts at once; the lockspace is listed as being joined meanwhile.
 fn join(one: &Host, two: &Host) {
-    let mut first = begin(one, "add_lockspace", &["-o", "1"]);
-    let second = begin(two, "add_lockspace_h2", &["-o", "1"]);
+    let mut first = begin(one, "add_lockspace", &["-o", PATIENT]);
+    let second = begin(two, "add_lockspace_h2", &["-o", PATIENT]);
     let theirs = comparable(&recorded("gets_adding").1);
     loop {
         let output = begin(one, "gets_adding", &[])

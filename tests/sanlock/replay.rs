@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sanblk::sanlock::wire::request::Request;
-use sanblk::sanlock::wire::{Progress, RequestReader};
+use sanblk::sanlock::wire::{Command, Header, Progress, RequestReader};
 
 use crate::facts;
 use crate::host::{Host, Storage};
@@ -174,6 +174,25 @@ fn not_ready(answer: &[String]) -> bool {
     answer.len() == 1 && answer[0].contains(" f5 ff ff ff")
 }
 
+/// I/O timeout of the lockspaces, in seconds. That of the recordings, 2, is for a quiet disk.
+const PATIENT: u32 = 5;
+
+/// The session with our I/O timeout in each ADD_LOCKSPACE.
+fn patient(mut trace: Trace) -> Trace {
+    for line in &mut trace.lines {
+        let Line::Packet(packet) = line else { continue };
+        let header = packet.bytes.first_chunk().map(Header::parse);
+        let Some(Ok(mut header)) = header.filter(|_| packet.from == From::Client) else {
+            continue;
+        };
+        if header.command == Command::AddLockspace as u32 {
+            header.data = PATIENT.cast_signed();
+            packet.bytes = header.emit().to_vec();
+        }
+    }
+    trace
+}
+
 /// The session with another path in the place of this one.
 fn moved(mut trace: Trace, from: &str, to: &str) -> Trace {
     let mut found = 0;
@@ -196,7 +215,7 @@ fn lvmlockd(name: &str, mib: u64) -> (Host, Replay) {
     let storage = Storage::new("lvmlock", mib);
     let host = Host::new(&storage, 1);
     let trace = moved(Trace::load(name), "/dev/mapper/tvg-lvmlock", "lvmlock");
-    let replay = Replay::new(trace, &host.socket());
+    let replay = Replay::new(patient(trace), &host.socket());
     (host, replay)
 }
 

@@ -432,6 +432,7 @@ impl Lease {
                     true => Note::Converted {
                         id,
                         mode: held.mode,
+                        lver: state.lver,
                     },
                     false => Note::Acquired {
                         id,

@@ -943,7 +943,7 @@ impl World {
                 let down = self.prng.between(1, 20) * SECOND;
                 self.crash(host, down);
             }
-            Note::Acquired { id, mode, .. } | Note::Converted { id, mode } => {
+            Note::Acquired { id, mode, .. } | Note::Converted { id, mode, .. } => {
                 let resource = resource(id);
                 self.grant(host, resource, mode);
             }
