@@ -52,6 +52,9 @@ pub(super) struct Attempt {
     pub phase: Phase,
     cancelled: bool,
     passes: u32,
+    /// A pass has read the area: from then on our own sector says what this attempt wrote there. Not the same as a second
+    /// pass: the read of the first may have failed.
+    looked: bool,
     short_holds: u32,
     pub tries: u32,
     behind: u32,
@@ -135,6 +138,7 @@ impl Attempt {
             phase: Phase::Start,
             cancelled: false,
             passes: 0,
+            looked: false,
             short_holds: 0,
             tries: 0,
             behind: 0,
@@ -310,13 +314,14 @@ impl Lease {
             Ok(voices) => voices,
             Err(error) => return self.try_again(cx, attempt, error),
         };
-        if attempt.passes == 1 {
-            // What an earlier life accepted binds us as well.
+        if !attempt.looked {
+            // What an earlier attempt or life accepted binds us as well.
             self.block.dblock = voices.own.dblock;
         }
         if let Some(next) = self.refused_before_ballot(cx, &attempt, &cur, &voices) {
             return self.fail(cx, attempt, next);
         }
+        attempt.looked = true;
         let me = cx.us.host.number();
         if cur.is_free() {
             return self.enter(cx, attempt, cur, &voices);
@@ -378,7 +383,7 @@ impl Lease {
                 let left = &held.leader;
                 let owner = |l: &PaxosLeader| (l.owner_id, l.owner_generation, l.lver, l.timestamp);
                 let shared_intact = held.mode == Mode::Exclusive
-                    || attempt.passes > 1
+                    || attempt.looked
                     || voices.own.mode.shared() == Some(held.generation);
                 (owner(cur) != owner(left) || !shared_intact).then_some(LeaseError::Taken)
             }
