@@ -25,6 +25,7 @@ pub mod kill_helper;
 pub mod layout;
 pub mod lease;
 pub mod logging;
+pub mod lvm;
 pub mod names;
 pub mod portal;
 pub mod probe;

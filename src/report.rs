@@ -360,8 +360,14 @@ pub struct LockspaceReport {
     pub leases: Vec<LeaseReport>,
     /// Areas of leases that are being acquired.
     pub acquiring_offsets: Vec<u64>,
-    /// The volume that it lies on, where sanblk carries it: its writes depend on this lockspace.
+    /// The volume that it lies on, where sanblk carries it.
     pub volume: Option<String>,
+    /// All volumes whose writes depend on it: that one, and those of its volume group.
+    pub guards: Vec<String>,
+    /// The volume group that it lies in.
+    pub volume_group: Option<String>,
+    /// Why a part of that is not guarded.
+    pub unguarded: Option<String>,
     /// Its sessions of its own there, one per portal.
     pub sessions: Vec<KeeperSessionReport>,
 }
@@ -457,6 +463,11 @@ pub struct LeaseReport {
     pub mode: ModeWord,
     /// The version in which it was acquired.
     pub lver: u64,
+    /// The clients of sanlock's socket that have it; empty where the operator does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_for: Vec<String>,
+    /// The logical volume that it is the lease of, where LVM's metadata tells.
+    pub lv: Option<String>,
 }
 
 /// Something that happened to a volume.

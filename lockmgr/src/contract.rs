@@ -36,6 +36,11 @@ pub enum Input<'a> {
         /// The number.
         through: IoId,
     },
+    /// No copy of this write, which ended `Doubled`, can take effect any more. Of others and of earlier ones it tells nothing.
+    Settled {
+        /// Its number.
+        id: IoId,
+    },
     /// No write to what the leases protect that was sent before the gate shut can execute any more. Owed once after each
     /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
     /// tells the others that our earlier life is over, so it must be.

@@ -93,6 +93,8 @@ pub struct Daemon {
     attaching: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// What `status` says of the lock manager; nothing, where none was asked for.
     lock_manager: RefCell<Option<String>>,
+    /// Sanlock's clients, where they are served.
+    clients: RefCell<Option<Rc<Service>>>,
 }
 
 /// Runs the daemon to its end.
@@ -165,6 +167,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         changes: tokio::sync::Mutex::new(()),
         attaching: RefCell::default(),
         lock_manager: RefCell::default(),
+        clients: RefCell::default(),
     });
     let local = tokio::task::LocalSet::new();
     let helper = helper.and_then(|started| {
@@ -267,6 +270,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sanlock's clients, where they are served.
+    fn clients(&self) -> Option<Rc<Service>> {
+        self.clients.borrow().clone()
+    }
+
     /// Serves sanlock's clients, if nobody else does.
     fn serve_sanlock(
         self: &Rc<Self>,
@@ -280,7 +288,9 @@ impl Daemon {
                 tracing::info!("serving sanlock's clients at {}", path.display());
                 let killer = Killer::new(helper);
                 let service = Service::new(Rc::clone(self), options.on_lease_expiry, killer);
-                let serving = socket.serve(Rc::new(service));
+                let service = Rc::new(service);
+                *self.clients.borrow_mut() = Some(Rc::clone(&service));
+                let serving = socket.serve(service);
                 (
                     format!("serving {}", path.display()),
                     Some(tokio::task::spawn_local(serving)),
@@ -546,7 +556,13 @@ impl Handler for Daemon {
             Request::LeaseConvert { place, mode } => {
                 lease::hold::convert(&self, &place, mode, &progress).await
             }
-            Request::LeaseStatus => Ok(Reply::Lockspaces(self.lockspaces.report().await)),
+            Request::LeaseStatus => {
+                let mut report = self.lockspaces.report().await;
+                if let Some(clients) = self.clients() {
+                    clients.tell_holders(&mut report);
+                }
+                Ok(Reply::Lockspaces(report))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use lockmgr::ondisk::{Event, ForceMode, HostId, Name};
 use lockmgr::{JoinError, LeaseError, LeaseId, Mode, Note, OnOwner};
 use tokio::sync::{mpsc, oneshot};
 
+use super::gates::{GateError, Gates};
 use super::picture::Picture;
 
 /// Where an answer goes. Who has gone away does not hear it; what was done stays done.
@@ -95,6 +96,15 @@ pub enum Call {
         id: LeaseId,
         /// Where the answer goes.
         reply: Reply<Box<[u8]>, LeaseError>,
+    },
+    /// Protect further volumes from now on, and others no more: these must be drained.
+    Guard {
+        /// Their gates are armed with the present renewal.
+        add: Gates,
+        /// Their gates are disarmed.
+        remove: Gates,
+        /// Where the answer goes: all was done, or all but what was refused.
+        reply: Reply<(), GateError>,
     },
     /// How things stand.
     Look(oneshot::Sender<Picture>),

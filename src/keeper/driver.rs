@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::book::{Book, Call, Errand, Heard, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
-use super::gates::Gates;
+use super::gates::{GateError, Gates};
 use super::picture::{Holding, Picture, Standing, why_lost};
 
 /// Most leases of one lockspace on this host: held, or with something under way.
@@ -44,6 +44,8 @@ pub(super) struct Driver {
     writing: usize,
     /// The youngest write that ended `Unknown` and is not fenced.
     doubt: Option<IoId>,
+    /// Writes that ended `Doubled` and may land once more.
+    doubled: Vec<IoId>,
 }
 
 impl Driver {
@@ -73,6 +75,7 @@ impl Driver {
             names: BTreeMap::new(),
             writing: 0,
             doubt: None,
+            doubled: Vec::new(),
         };
         driver.tell(Input::Order(Order::Join));
         driver
@@ -92,7 +95,7 @@ impl Driver {
 
     /// Whether it is not wanted any more, and nothing it wrote can still land.
     pub fn is_over(&self) -> bool {
-        self.is_ending() && self.writing == 0 && self.doubt.is_none()
+        self.is_ending() && self.writing == 0 && self.doubt.is_none() && self.doubled.is_empty()
     }
 
     /// Whatever is due happens. Called about once a second at least.
@@ -120,8 +123,10 @@ impl Driver {
             }
             Answer::Wrote { id, outcome } => {
                 self.writing = self.writing.saturating_sub(1);
-                if outcome == WriteOutcome::Unknown {
-                    self.doubt = self.doubt.max(Some(id));
+                match outcome {
+                    WriteOutcome::Done => {}
+                    WriteOutcome::Doubled => self.doubled.push(id),
+                    WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
                 }
                 self.tell(Input::Wrote { id, outcome });
             }
@@ -129,7 +134,12 @@ impl Driver {
                 if self.doubt <= Some(through) {
                     self.doubt = None;
                 }
+                self.doubled.retain(|id| *id > through);
                 self.tell(Input::Fenced { through });
+            }
+            Answer::Settled { id } => {
+                self.doubled.retain(|of| *of != id);
+                self.tell(Input::Settled { id });
             }
         }
     }
@@ -140,6 +150,9 @@ impl Driver {
             Call::Look(reply) => drop(reply.send(self.picture())),
             Call::Leave(reply) => self.leave(reply),
             Call::Abandon => self.abandon(),
+            Call::Guard { add, remove, reply } => {
+                let _ = reply.send(self.guard(add, &remove));
+            }
             Call::Acquire {
                 id,
                 name,
@@ -272,6 +285,22 @@ impl Driver {
         }
     }
 
+    fn guard(&mut self, add: Gates, remove: &Gates) -> Result<(), GateError> {
+        let now = (self.clock)();
+        let renewed = match self.standing {
+            _ if self.book.leave.is_some() => return Err(GateError::NotJoined),
+            // Armed when the others are.
+            Standing::Joining => None,
+            Standing::Joined => Some(self.renewed.ok_or(GateError::NotJoined)?),
+            // Nothing is known of who was in between; a lockspace that comes back is asked again.
+            Standing::Lost(_) | Standing::Reclaiming | Standing::Refused | Standing::Ending => {
+                return Err(GateError::NotJoined);
+            }
+        };
+        let added = self.gates.add(now, add, renewed, self.space.give_up());
+        self.gates.remove(now, remove).and(added)
+    }
+
     /// Nothing more is read or written, whatever our slot says: it expires.
     fn give_up(&mut self, reply: Reply<(), LeaveError>) {
         self.book.leave = Some(reply);
@@ -317,6 +346,7 @@ impl Driver {
                 offset,
                 bytes,
                 deadline,
+                writers,
             } => {
                 self.writing += 1;
                 self.disk.start(Job::Write {
@@ -324,6 +354,7 @@ impl Driver {
                     offset,
                     bytes,
                     deadline,
+                    writers,
                 });
             }
             Output::Gate(order) => self.move_gates(&order),

@@ -1,6 +1,7 @@
 //! The write permissions that a lockspace keeps open: those of the volumes that its leases protect, none for files.
 
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,19 +29,37 @@ pub trait Protected: Send {
     fn drain(&self, told: Told) -> Result<(), Told>;
 }
 
+/// Why a volume is not protected from now on, or not let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GateError {
+    /// The lockspace is lost, or being left.
+    NotJoined,
+    /// The gate had shut, or is another lockspace's.
+    Shut,
+}
+
 /// What a lockspace protects.
 #[derive(Default)]
 pub struct Gates {
-    volumes: Vec<Box<dyn Protected>>,
-    /// Drains that a volume did not take yet.
-    owed: Vec<(usize, Told)>,
+    volumes: Vec<Volume>,
+}
+
+struct Volume {
+    writes: Box<dyn Protected>,
+    /// Drains that it did not take yet.
+    owed: Vec<Told>,
+}
+
+impl Volume {
+    fn is(&self, other: &Volume) -> bool {
+        ptr::eq(self.writes.gate(), other.writes.gate())
+    }
 }
 
 impl fmt::Debug for Gates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gates")
             .field("volumes", &self.volumes.len())
-            .field("owed", &self.owed.len())
             .finish()
     }
 }
@@ -53,10 +72,54 @@ impl Gates {
 
     /// Those of these volumes.
     pub fn of(volumes: Vec<Box<dyn Protected>>) -> Gates {
-        Gates {
-            volumes,
+        let guarded = |writes| Volume {
+            writes,
             owed: Vec::new(),
+        };
+        Gates {
+            volumes: volumes.into_iter().map(guarded).collect(),
         }
+    }
+
+    /// Protects these too. `renewed`: when the present renewal's write started; without one, they are armed with the
+    /// others.
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        more: Gates,
+        renewed: Option<Instant>,
+        give_up: Duration,
+    ) -> Result<(), GateError> {
+        let mut result = Ok(());
+        for volume in more.volumes {
+            if self.volumes.iter().any(|known| known.is(&volume)) {
+                continue;
+            }
+            let armed = renewed.map_or(Ok(()), |started| {
+                volume.writes.gate().arm(now, started, give_up)
+            });
+            match armed {
+                Ok(()) => self.volumes.push(volume),
+                Err(Expired) => result = Err(GateError::Shut),
+            }
+        }
+        result
+    }
+
+    /// Protects these no more. One whose gate had shut stays, and stays shut.
+    pub(super) fn remove(&mut self, now: Instant, those: &Gates) -> Result<(), GateError> {
+        let mut result = Ok(());
+        self.volumes.retain(|volume| {
+            if !those.volumes.iter().any(|leaving| leaving.is(volume)) {
+                return true;
+            }
+            let shut = volume.writes.gate().disarm(now).is_err();
+            if shut {
+                result = Err(GateError::Shut);
+            }
+            shut
+        });
+        result
     }
 
     /// Carries out an order on each. [`Expired`] if any refuses, which the lockspace must hear; but not of one that
@@ -69,7 +132,7 @@ impl Gates {
     ) -> Result<(), Expired> {
         let mut result = Ok(());
         for volume in &self.volumes {
-            let gate = volume.gate();
+            let gate = volume.writes.gate();
             let moved = match order {
                 GateOrder::Arm { started } => gate.arm(now, *started, give_up),
                 GateOrder::Extend { started } => gate.extend(now, *started, give_up),
@@ -87,7 +150,7 @@ impl Gates {
             };
             // Of the others nobody waits for anything.
             if matches!(order, GateOrder::Restore { .. } | GateOrder::Refuse) {
-                volume.wake();
+                volume.writes.wake();
             }
             result = result.and(moved);
         }
@@ -97,31 +160,33 @@ impl Gates {
     /// The lockspace is lost: all shut. One word on `drained` once nothing that had left by then can execute any more.
     pub(super) fn lost(&mut self, drained: &Sender<()>) {
         for volume in &self.volumes {
-            volume.gate().shut();
-            volume.wake();
+            volume.writes.gate().shut();
+            volume.writes.wake();
         }
         // There is room for the word: no second one is owed before the first is heard. A keeper that is gone needs none.
         if self.volumes.is_empty() {
             let _ = drained.try_send(());
         }
         let left = Arc::new(AtomicUsize::new(self.volumes.len()));
-        for number in 0..self.volumes.len() {
+        for volume in &mut self.volumes {
             let (left, drained) = (Arc::clone(&left), drained.clone());
             let told = move || {
                 if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                     let _ = drained.try_send(());
                 }
             };
-            self.owed.push((number, Box::new(told)));
+            volume.owed.push(Box::new(told));
         }
         self.ask_again();
     }
 
     /// Asks the volumes that did not take their drain.
     pub(super) fn ask_again(&mut self) {
-        for (number, told) in std::mem::take(&mut self.owed) {
-            if let Err(told) = self.volumes[number].drain(told) {
-                self.owed.push((number, told));
+        for volume in &mut self.volumes {
+            for told in std::mem::take(&mut volume.owed) {
+                if let Err(told) = volume.writes.drain(told) {
+                    volume.owed.push(told);
+                }
             }
         }
     }
@@ -129,8 +194,8 @@ impl Gates {
     /// The lockspace is given up while it is lost: no write leaves any more.
     pub(super) fn refuse(&self) {
         for volume in &self.volumes {
-            volume.gate().refuse();
-            volume.wake();
+            volume.writes.gate().refuse();
+            volume.writes.wake();
         }
     }
 }

@@ -4,6 +4,7 @@
 //!   Keeper --Call--> driver (one thread per lockspace) --Job--> disk: lease sectors, as the lockspace asks for them
 //!                      |  ^ lockmgr::Lockspace <----Answer---- direct: files, and devices that somebody else carries
 //!                      |  |                                    san: volumes that sanblk carries, by sessions of its own
+//!                      |  |                                    mapped: in front of it, a logical volume on such a one
 //!                      |  +--- book: who waits for which note
 //!                      +--> gates: the write permissions of the volumes that the leases protect
 //! ```
@@ -19,6 +20,7 @@ pub mod direct;
 pub mod disk;
 mod driver;
 mod gates;
+pub mod mapped;
 mod picture;
 pub mod san;
 #[cfg(test)]
@@ -34,7 +36,7 @@ use lockmgr::{Identity, JoinError};
 
 pub use book::{Call, Heard, LeaveError, Reply};
 pub use driver::LEASES_MAX;
-pub use gates::{Gates, Protected, Told};
+pub use gates::{GateError, Gates, Protected, Told};
 pub use picture::{Holding, Picture, Standing, why_lost};
 
 use disk::{Answer, LeaseDisk};

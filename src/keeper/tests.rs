@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::book::{Call, LeaveError};
 use super::disk::{Answer, Job, LeaseDisk};
 use super::driver::Driver;
-use super::gates::{Gates, Protected, Told};
+use super::gates::{GateError, Gates, Protected, Told};
 use super::picture::{Picture, Standing};
 
 const GEOMETRY: Geometry = Geometry::B512_M1;
@@ -82,8 +82,9 @@ struct World {
     medium: Vec<u8>,
     joined: oneshot::Receiver<Result<u64, JoinError>>,
     gates: [Arc<Gate>; 2],
-    /// Drains that are under way.
+    /// Drains that are under way, and where they come from.
     drains: Receiver<Told>,
+    ask: Sender<Told>,
     woken: Arc<AtomicUsize>,
     drained: Receiver<()>,
 }
@@ -129,6 +130,7 @@ impl World {
             joined,
             gates,
             drains,
+            ask,
             woken,
             drained,
         }
@@ -516,4 +518,94 @@ fn a_keeper_does_not_end_while_a_write_may_land() {
         world.joined.try_recv().is_err(),
         "nobody says that it joined"
     );
+}
+
+impl World {
+    /// A further volume, as often as it is needed.
+    fn volume(&self, gate: &Arc<Gate>) -> Gates {
+        Gates::of(vec![Box::new(Volume {
+            gate: Arc::clone(gate),
+            asked: Cell::new(0),
+            drains: self.ask.clone(),
+            woken: Arc::default(),
+        })])
+    }
+
+    fn guard_too(&mut self, gate: &Arc<Gate>) -> Result<(), GateError> {
+        let add = self.volume(gate);
+        self.guard(add, Gates::none())
+    }
+
+    fn guard_no_more(&mut self, gate: &Arc<Gate>) -> Result<(), GateError> {
+        let remove = self.volume(gate);
+        self.guard(Gates::none(), remove)
+    }
+
+    fn guard(&mut self, add: Gates, remove: Gates) -> Result<(), GateError> {
+        let (reply, mut told) = oneshot::channel();
+        self.driver.call(Call::Guard { add, remove, reply });
+        told.try_recv().expect("it answers at once")
+    }
+}
+
+#[test]
+fn a_volume_that_comes_later_is_guarded_like_the_others() {
+    let mut world = World::new();
+    let [early, late] = [Arc::new(Gate::new()), Arc::new(Gate::new())];
+    // Before the others are: armed with them.
+    world.guard_too(&early).unwrap();
+    assert_eq!(early.deadline(), None);
+    world.join();
+    assert_eq!(early.deadline(), world.gates[0].deadline());
+    world.run(5);
+    world.guard_too(&late).unwrap();
+    assert_eq!(late.deadline(), world.gates[0].deadline());
+    // Twice is once.
+    world.guard_too(&late).unwrap();
+    world.run(100);
+    assert!(late.deadline().is_some());
+    assert_eq!(late.deadline(), world.gates[0].deadline());
+    // One that leaves is free, the others are not; one that was never guarded is nothing.
+    world.guard_no_more(&late).unwrap();
+    let never = Arc::new(Gate::new());
+    world.guard_no_more(&never).unwrap();
+    assert_eq!(late.deadline(), None);
+    world.hang(8 * T);
+    assert_eq!(late.check(clock()), Allowed);
+    assert_eq!(early.check(clock()), Fenced);
+}
+
+#[test]
+fn what_had_shut_or_is_somebody_elses_is_not_guarded_and_not_let_go() {
+    let mut world = World::new();
+    world.join();
+    let theirs = Arc::new(Gate::new());
+    let give_up = Duration::from_secs(8 * T);
+    theirs.arm(clock(), clock(), give_up).unwrap();
+    let deadline = theirs.deadline();
+    let shut = Err(GateError::Shut);
+    assert_eq!(world.guard_too(&theirs), shut);
+    world.run(100);
+    assert_eq!(theirs.deadline(), deadline, "not touched");
+    let ours = Arc::new(Gate::new());
+    world.guard_too(&ours).unwrap();
+    ours.shut();
+    assert_eq!(world.guard_no_more(&ours), shut);
+    assert_eq!(ours.check(clock()), Fenced);
+}
+
+#[test]
+fn a_lockspace_that_is_lost_or_left_takes_no_volume() {
+    let not_joined = Err(GateError::NotJoined);
+    let gate = Arc::new(Gate::new());
+    let mut world = World::new();
+    world.join();
+    world.hang(9 * T);
+    assert_eq!(world.guard_too(&gate), not_joined);
+    let mut world = World::new();
+    world.join();
+    let _left = world.leave();
+    assert_eq!(world.guard_too(&gate), not_joined);
+    assert_eq!(gate.check(clock()), Allowed);
+    assert_eq!(gate.deadline(), None);
 }

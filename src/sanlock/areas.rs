@@ -11,29 +11,33 @@ use lockmgr::ondisk::{
 };
 
 use super::wire::Refusal;
-use crate::lease::place::Place;
+use crate::daemon::lease::site::{Site, Window};
 
 /// What the first bytes of an area are read into.
 type Start = [u8; Geometry::PROBE_LEN];
 
 pub(super) fn open(
-    place: &Place,
+    site: &Site,
     how: fn(&std::path::Path, usize) -> std::io::Result<DirectDisk>,
     largest: u64,
-) -> Result<DirectDisk, Refusal> {
+) -> Result<Window, Refusal> {
     // Asked first: opening a pipe would wait for its other end.
     use std::os::unix::fs::FileTypeExt;
     let refuse = |error: std::io::Error| {
-        tracing::debug!("{place}: {error}");
+        tracing::debug!("{}: {error}", site.place);
         Refusal::NoDevice
     };
-    let kind = std::fs::metadata(&place.path).map_err(refuse)?.file_type();
+    let kind = std::fs::metadata(site.path()).map_err(refuse)?.file_type();
     if !kind.is_block_device() && !kind.is_file() {
         return Err(Refusal::NoDevice);
     }
     let largest = usize::try_from(largest).map_err(|_| Refusal::Invalid)?;
-    let disk = how(&place.path, largest).map_err(refuse)?;
-    match place.offset.is_multiple_of(disk.sector().bytes() as u64) {
+    let disk = site.open_as(how, largest).map_err(refuse)?;
+    match site
+        .place
+        .offset
+        .is_multiple_of(disk.sector().bytes() as u64)
+    {
         true => Ok(disk),
         false => Err(Refusal::Invalid),
     }
@@ -63,7 +67,7 @@ fn not_made(cannot: CannotInit) -> Refusal {
 }
 
 /// The sizes that leases of a device have where nobody names others: its own sectors; 512 bytes in files.
-fn usual(disk: &DirectDisk) -> Geometry {
+fn usual(disk: &Window) -> Geometry {
     Geometry::default_for(disk.sector())
 }
 
@@ -71,31 +75,24 @@ fn usual(disk: &DirectDisk) -> Geometry {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn align(place: &Place) -> Result<u32, Refusal> {
-    let disk = open(
-        &Place {
-            offset: 0,
-            ..place.clone()
-        },
-        DirectDisk::open_read_only,
-        0,
-    )?;
+pub fn align(site: &Site) -> Result<u32, Refusal> {
+    let disk = open(&site.at(0), DirectDisk::open_read_only, 0)?;
     Ok(usual(&disk).align().mib() << 20)
 }
 
 pub(super) fn write_all(
-    place: &Place,
+    site: &Site,
     geometry: Option<Geometry>,
     make: impl FnOnce(Geometry) -> Result<Vec<Write>, CannotInit>,
 ) -> Result<(), Refusal> {
     let largest = geometry.map_or(AlignSize::M8.bytes(), Geometry::area_bytes);
-    let mut disk = open(place, DirectDisk::open, largest)?;
+    let mut disk = open(site, DirectDisk::open, largest)?;
     let geometry = geometry.unwrap_or(usual(&disk));
     if geometry.sector() < disk.sector() {
         return Err(Refusal::Invalid);
     }
     for write in make(geometry).map_err(not_made)? {
-        let at = place.offset.checked_add(write.offset);
+        let at = site.place.offset.checked_add(write.offset);
         let at = at.ok_or(Refusal::NoSpace)?;
         disk.write(at, &write.bytes).map_err(not_written)?;
     }
@@ -107,12 +104,12 @@ pub(super) fn write_all(
 /// # Errors
 /// [`Refusal::NoSpace`] beyond the end of the device.
 pub fn write_lockspace(
-    place: &Place,
+    site: &Site,
     geometry: Option<Geometry>,
     name: Name,
     io_timeout: u16,
 ) -> Result<(), Refusal> {
-    write_all(place, geometry, |geometry| {
+    write_all(site, geometry, |geometry| {
         init::lockspace(geometry, &name, io_timeout).map(Vec::from)
     })
 }
@@ -137,13 +134,13 @@ pub enum Make {
 /// # Errors
 /// [`Refusal::NoSpace`] beyond the end of the device.
 pub fn write_resource(
-    place: &Place,
+    site: &Site,
     geometry: Option<Geometry>,
     space: Name,
     name: Name,
     make: Make,
 ) -> Result<(), Refusal> {
-    write_all(place, geometry, |geometry| {
+    write_all(site, geometry, |geometry| {
         Ok(vec![match make {
             Make::Resource { hosts: 0 } => init::resource(geometry, &space, &name)?,
             Make::Resource { hosts } => {
@@ -155,10 +152,10 @@ pub fn write_resource(
 }
 
 /// The first bytes of an area. What is shorter than they are is its own end.
-fn start(place: &Place, largest: u64) -> Result<(DirectDisk, Start), Refusal> {
-    let mut disk = open(place, DirectDisk::open_read_only, largest)?;
+fn start(site: &Site, largest: u64) -> Result<(Window, Start), Refusal> {
+    let mut disk = open(site, DirectDisk::open_read_only, largest)?;
     let mut start = [0; Geometry::PROBE_LEN];
-    disk.read(place.offset, &mut start).map_err(not_read)?;
+    disk.read(site.place.offset, &mut start).map_err(not_read)?;
     Ok((disk, start))
 }
 
@@ -173,8 +170,8 @@ pub struct Space {
 ///
 /// # Errors
 /// [`Refusal::MessageSize`] beyond the end of the device; what the first field says that is wrong.
-pub fn read_lockspace(place: &Place, name: Name, host: HostId) -> Result<Space, Refusal> {
-    let (mut disk, start) = start(place, Geometry::PROBE_LEN as u64)?;
+pub fn read_lockspace(site: &Site, name: Name, host: HostId) -> Result<Space, Refusal> {
+    let (mut disk, start) = start(site, Geometry::PROBE_LEN as u64)?;
     let Some(Found::Lockspace(raw)) = Found::at(&start) else {
         return Err(Refusal::LeaderMagic);
     };
@@ -183,7 +180,7 @@ pub fn read_lockspace(place: &Place, name: Name, host: HostId) -> Result<Space, 
         return Err(Refusal::AddInvalidHostId);
     }
     let mut sector = vec![0; geometry.sector_bytes()];
-    let at = place.offset.checked_add(geometry.delta_slot(host));
+    let at = site.place.offset.checked_add(geometry.delta_slot(host));
     let at = at.ok_or(Refusal::MessageSize)?;
     disk.read(at, &mut sector).map_err(not_read)?;
     let slot = DeltaLease::parse(&sector)?;
@@ -197,8 +194,8 @@ pub fn read_lockspace(place: &Place, name: Name, host: HostId) -> Result<Space, 
 ///
 /// # Errors
 /// [`Refusal::MessageSize`] beyond the end of the device; what the first field says that is wrong.
-pub fn read_resource(place: &Place, space: Name, name: Name) -> Result<PaxosLeader, Refusal> {
-    let (_, start) = start(place, Geometry::PROBE_LEN as u64)?;
+pub fn read_resource(site: &Site, space: Name, name: Name) -> Result<PaxosLeader, Refusal> {
+    let (_, start) = start(site, Geometry::PROBE_LEN as u64)?;
     leader(&start, space, name)
 }
 
@@ -224,12 +221,12 @@ fn leader(start: &[u8], space: Name, name: Name) -> Result<PaxosLeader, Refusal>
 ///
 /// # Errors
 /// As [`read_resource`].
-pub fn clear_request(place: &Place, space: Name, name: Name) -> Result<(), Refusal> {
-    let geometry = read_resource(place, space, name)?.geometry;
-    let mut disk = open(place, DirectDisk::open, Geometry::PROBE_LEN as u64)?;
+pub fn clear_request(site: &Site, space: Name, name: Name) -> Result<(), Refusal> {
+    let geometry = read_resource(site, space, name)?.geometry;
+    let mut disk = open(site, DirectDisk::open, Geometry::PROBE_LEN as u64)?;
     let mut sector = vec![0; geometry.sector_bytes()];
     Request::NONE.emit(&mut sector);
-    let at = place.offset.checked_add(geometry.request_sector());
+    let at = site.place.offset.checked_add(geometry.request_sector());
     let at = at.ok_or(Refusal::NoSpace)?;
     disk.write(at, &sector).map_err(not_written)
 }
@@ -260,14 +257,14 @@ pub struct Owners {
 ///
 /// # Errors
 /// As [`read_resource`].
-pub fn read_owners(place: &Place, space: Name, name: Name) -> Result<Owners, Refusal> {
-    let (mut disk, start) = start(place, AlignSize::M8.bytes())?;
+pub fn read_owners(site: &Site, space: Name, name: Name) -> Result<Owners, Refusal> {
+    let (mut disk, start) = start(site, AlignSize::M8.bytes())?;
     let leader = leader(&start, space, name)?;
     let geometry = leader.geometry;
     let sector = geometry.sector_bytes();
     let len = usize::try_from(geometry.area_bytes()).map_err(|_| Refusal::Invalid)?;
     let mut area = vec![0; len];
-    disk.read(place.offset, &mut area).map_err(not_read)?;
+    disk.read(site.place.offset, &mut area).map_err(not_read)?;
     let mut owners = Vec::new();
     if !leader.is_free() {
         owners.push(Owner {
@@ -306,6 +303,7 @@ pub fn read_owners(place: &Place, space: Name, name: Name) -> Result<Owners, Ref
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::place::Place;
     use std::io::Write as _;
 
     fn name(text: &str) -> Name {
@@ -313,7 +311,7 @@ mod tests {
     }
 
     /// A file of so many MiB on the medium of this directory, which must take direct IO.
-    fn device(mib: u64) -> (tempfile::NamedTempFile, Place) {
+    fn device(mib: u64) -> (tempfile::NamedTempFile, Site) {
         let directory = std::env::var_os("CARGO_TARGET_TMPDIR")
             .map_or_else(|| std::path::PathBuf::from("target"), Into::into);
         let mut file = tempfile::NamedTempFile::new_in(directory).unwrap();
@@ -323,7 +321,7 @@ mod tests {
             path: file.path().to_owned(),
             offset: 0,
         };
-        (file, place)
+        (file, Site::plain(place))
     }
 
     #[test]
@@ -374,10 +372,10 @@ mod tests {
             read_resource(&beyond, name("LS"), name("RA")),
             Err(Refusal::MessageSize)
         );
-        let nowhere = Place {
+        let nowhere = Site::plain(Place {
             path: "/nowhere/at/all".into(),
             offset: 0,
-        };
+        });
         assert_eq!(align(&nowhere), Err(Refusal::NoDevice));
     }
 }

@@ -408,6 +408,11 @@ impl Registry {
         self.leases.retain(|lease| lease.key != key);
     }
 
+    /// A lockspace is given up with all that is held there.
+    pub fn forget_space(&mut self, space: Name) {
+        self.leases.retain(|lease| lease.key.space != space);
+    }
+
     /// A client gives its share back.
     pub fn part(&mut self, client: ClientId, key: Key) -> Result<Parting, Refusal> {
         let lease = self.lease_mut(key).ok_or(Refusal::Failed)?;

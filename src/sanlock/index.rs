@@ -22,32 +22,32 @@ use super::wire::structs::{Rentry, Rindex};
 use crate::control::server::Progress;
 use crate::daemon::lease::Joined;
 use crate::daemon::lease::hold::{NotDone, Parting};
-use crate::lease::place::Place;
+use crate::daemon::lease::site::{Site, Window};
 
 /// An index on its disk.
 struct Index {
-    disk: DirectDisk,
-    place: Place,
+    disk: Window,
+    site: Site,
     header: RindexHeader,
     area: Vec<u8>,
 }
 
 impl Index {
     /// Reads it, and verifies that it is this one.
-    fn read(place: &Place, space: Name) -> Result<Index, Refusal> {
-        let mut disk = areas::open(place, DirectDisk::open, AlignSize::M8.bytes())?;
+    fn read(site: &Site, space: Name) -> Result<Index, Refusal> {
+        let mut disk = areas::open(site, DirectDisk::open, AlignSize::M8.bytes())?;
         let mut start = [0; Geometry::PROBE_LEN];
-        disk.read(place.offset, &mut start)
+        disk.read(site.place.offset, &mut start)
             .map_err(areas::not_read)?;
         let header = RindexHeader::parse(&start)?;
-        header.verify(place.offset, &space)?;
+        header.verify(site.place.offset, &space)?;
         let length = usize::try_from(header.geometry.area_bytes()).map_err(|_| Refusal::Invalid)?;
         let mut area = vec![0; length];
-        disk.read(place.offset, &mut area)
+        disk.read(site.place.offset, &mut area)
             .map_err(areas::not_read)?;
         Ok(Index {
             disk,
-            place: place.clone(),
+            site: site.clone(),
             header,
             area,
         })
@@ -94,7 +94,7 @@ impl Index {
         let bytes = self.area.get_mut(at..at + sector);
         let bytes = bytes.ok_or(Refusal::RindexOffset)?;
         self.header.put_entry(bytes, index, entry);
-        let place = self.place.offset.checked_add(within);
+        let place = self.site.place.offset.checked_add(within);
         let place = place.ok_or(Refusal::NoSpace)?;
         self.disk.write(place, bytes).map_err(areas::not_written)
     }
@@ -110,9 +110,9 @@ pub async fn format(service: &Service, flags: IndexFlags, rindex: &Rindex) -> Re
         0 => RINDEX_DEFAULT_ENTRIES,
         number => number,
     };
-    let write = move |place: &Place| {
-        areas::write_all(place, geometry, |geometry| {
-            init::rindex(geometry, &space, place.offset, entries).map(Vec::from)
+    let write = move |site: &Site| {
+        areas::write_all(site, geometry, |geometry| {
+            init::rindex(geometry, &space, site.place.offset, entries).map(Vec::from)
         })
     };
     service.at(place(&rindex.disk), write).await
@@ -130,8 +130,8 @@ pub async fn lookup(
 ) -> Result<Rentry, Refusal> {
     joined(service, flags, rindex)?;
     let space = rindex.lockspace;
-    let look = move |place: &Place| {
-        let index = Index::read(place, space)?;
+    let look = move |site: &Site| {
+        let index = Index::read(site, space)?;
         let number = match (wanted.name.is_empty(), wanted.offset) {
             (false, _) => index.named(wanted.name).ok_or(Refusal::NotFound)?,
             (true, 0) => index.free().ok_or(Refusal::NoSpace)?,
@@ -163,8 +163,8 @@ pub async fn update(
         return Err(Refusal::Invalid);
     }
     let space = rindex.lockspace;
-    let change = move |place: &Place| {
-        let mut index = Index::read(place, space)?;
+    let change = move |site: &Site| {
+        let mut index = Index::read(site, space)?;
         let number = match entry.offset {
             0 => index.named(entry.name),
             offset => index.at(offset),
@@ -199,8 +199,8 @@ pub async fn create(
         return Err(Refusal::Invalid);
     }
     let space = rindex.lockspace;
-    let make = move |place: &Place| {
-        let mut index = Index::read(place, space)?;
+    let make = move |site: &Site| {
+        let mut index = Index::read(site, space)?;
         if index.named(name).is_some() {
             return Err(Refusal::Exists);
         }
@@ -208,7 +208,7 @@ pub async fn create(
         let offset = index.offset_of(number)?;
         let geometry = Some(index.header.geometry);
         let make = Make::Resource { hosts: num_hosts };
-        areas::write_resource(&place.at(offset), geometry, space, name, make)?;
+        areas::write_resource(&site.at(offset), geometry, space, name, make)?;
         index.put(number, &RindexEntry::Used { name, flags: 0 })?;
         Ok(offset)
     };
@@ -227,8 +227,8 @@ pub async fn delete(
 ) -> Result<(), Refusal> {
     let space = rindex.lockspace;
     let now = crate::keeper::now().nanos() / 1_000_000_000;
-    let delete = move |place: &Place| {
-        let mut index = Index::read(place, space)?;
+    let delete = move |site: &Site| {
+        let mut index = Index::read(site, space)?;
         let number = match entry.name.is_empty() {
             true => index.at(entry.offset),
             false => index.named(entry.name),
@@ -244,7 +244,7 @@ pub async fn delete(
         index.put(number, &RindexEntry::Free)?;
         let geometry = Some(index.header.geometry);
         areas::write_resource(
-            &place.at(offset),
+            &site.at(offset),
             geometry,
             space,
             name,
@@ -257,8 +257,8 @@ pub async fn delete(
 /// REBUILD_RINDEX: makes the entries again from the resources that there are, up to the end of the device.
 pub async fn rebuild(service: &Service, flags: IndexFlags, rindex: &Rindex) -> Result<(), Refusal> {
     let space = rindex.lockspace;
-    let rebuild = move |place: &Place| {
-        let mut index = Index::read(place, space)?;
+    let rebuild = move |site: &Site| {
+        let mut index = Index::read(site, space)?;
         for number in 0..index.header.max_resources {
             let offset = index.offset_of(number)?;
             let mut start = [0; Geometry::PROBE_LEN];
@@ -308,7 +308,7 @@ async fn guarded<T: Send + 'static>(
     service: &Service,
     flags: IndexFlags,
     rindex: &Rindex,
-    act: impl FnOnce(&Place) -> Result<T, Refusal> + Send + 'static,
+    act: impl FnOnce(&Site) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
     let place = place(&rindex.disk);
     let Some(joined) = joined(service, flags, rindex)? else {
@@ -321,7 +321,7 @@ async fn guarded<T: Send + 'static>(
         }
     }
     let space = rindex.lockspace;
-    let look = move |place: &Place| Ok(Index::read(place, space)?.header.lease_offset());
+    let look = move |site: &Site| Ok(Index::read(site, space)?.header.lease_offset());
     let guard = service.at(place.clone(), look).await?;
     let guard = LeaseId(guard.ok_or(Refusal::RindexOffset)?);
     let name = Name::new(RINDEX_LEASE).map_err(|_| Refusal::Invalid)?;
@@ -333,8 +333,8 @@ async fn guarded<T: Send + 'static>(
         error => not_done(&error),
     })?;
     let (ends, mut ended) = oneshot::channel::<()>();
-    let whole = move |place: &Place| {
-        let done = act(place);
+    let whole = move |site: &Site| {
+        let done = act(site);
         drop(ends);
         done
     };

@@ -149,8 +149,25 @@ async fn ask(
         true => OnOwner::Refuse,
         false => OnOwner::Wait,
     };
+    if let Err(failure) = joined.may_protect(&name) {
+        tracing::warn!("{}", failure.what);
+        return Err(Refusal::Invalid);
+    }
+    // A logical volume that was extended since: the keeper learns of it by a look alone.
+    if !joined.reaches(id) {
+        let _ = service
+            .daemon
+            .lockspaces
+            .site(&service.daemon, &place)
+            .await;
+    }
     match joined.acquire(id, name, mode, on_owner).await {
-        Ok(had) => Ok(had),
+        Ok(had) => {
+            if name.as_bytes() == VG_LOCK {
+                metadata_changed(service, lockspace).await;
+            }
+            Ok(had)
+        }
         // The end of the device is worth a number of its own: it is looked for again when the volume has grown.
         Err(NotDone::Lease(LeaseError::Io)) => {
             let read = move |place: &_| areas::read_resource(place, lockspace, name);
@@ -214,22 +231,12 @@ async fn give_back(
     }
 }
 
-/// Whoever held the lock of a volume group may have given it other physical volumes.
+/// Whoever has, or had, the lock of a volume group may have given it other physical volumes. What comes of it is no reason to
+/// keep the lock: `status` has it, and LVM needs the lock to mend things.
 async fn metadata_changed(service: &Service, space: Name) {
-    let exclusive = |lease: &Lease| lease.mode == Mode::Exclusive;
-    let key = Key {
-        space,
-        name: Name::from_disk(padded(VG_LOCK)),
-    };
-    if service.books.borrow().lease(key).is_some_and(exclusive) {
-        tracing::debug!("lockspace {space}: its volume group may have changed");
-    }
-}
-
-fn padded(name: &[u8]) -> [u8; lockmgr::ondisk::NAME_LEN] {
-    let mut bytes = [0; lockmgr::ondisk::NAME_LEN];
-    bytes[..name.len()].copy_from_slice(name);
-    bytes
+    let daemon = &service.daemon;
+    // Its log has the sentence.
+    let _ = daemon.lockspaces.vg_changed(daemon, &space).await;
 }
 
 /// RELEASE.

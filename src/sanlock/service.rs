@@ -20,9 +20,11 @@ use crate::control::server::Progress;
 use crate::daemon::Daemon;
 use crate::daemon::lease::Joined;
 use crate::daemon::lease::hold::{NotDone, Parting};
+use crate::daemon::lease::site::Site;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Call, Heard, Standing};
 use crate::lease::place::Place;
+use crate::report::LockspacesReport;
 
 /// How often the lockspaces are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,6 +34,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// What other hosts say and nobody has taken yet.
 const HEARD_MAX: usize = 64;
+
+/// Whose a lease is that no client has, in [`Service::held_for`].
+pub const ORPHAN: &str = "nobody (an orphan)";
 
 /// What clients said of a lockspace, beside what its keeper knows.
 #[derive(Debug, Default)]
@@ -44,6 +49,15 @@ pub struct Said {
     pub removing: bool,
     /// Those who want to hear of events.
     pub events: Vec<mpsc::Sender<Callback>>,
+}
+
+/// How a lockspace came to be used by nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emptied {
+    /// Everything was let go.
+    LetGo,
+    /// It is lost, and nothing can be let go any more.
+    Lost,
 }
 
 /// The service behind the socket.
@@ -90,11 +104,58 @@ impl Service {
     pub async fn at<T: Send + 'static>(
         &self,
         place: Place,
-        act: impl FnOnce(&Place) -> Result<T, Refusal> + Send + 'static,
+        act: impl FnOnce(&Site) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let look = |place: &Place| Ok(act(place));
-        let done = self.daemon.lockspaces.looks.at(&place, look).await;
+        let lockspaces = &self.daemon.lockspaces;
+        let site = lockspaces.site(&self.daemon, &place).await;
+        let site = site.map_err(|failure| refusal_of(&failure))?;
+        let look = move |_: &Place| Ok(act(&site));
+        let done = lockspaces.looks.at(&place, look).await;
         done.unwrap_or_else(|failure| Err(refusal_of(&failure)))
+    }
+
+    /// Who has a lease, in words: clients, or [`ORPHAN`]; empty for what they never had.
+    pub fn held_for(&self, space: Name, id: LeaseId) -> Vec<String> {
+        let books = self.books.borrow();
+        let mut leases = books.leases().iter();
+        let Some(lease) = leases.find(|lease| lease.key.space == space && lease.id == id) else {
+            return Vec::new();
+        };
+        if lease.is_orphan() {
+            return vec![ORPHAN.to_owned()];
+        }
+        let clients = lease.holders.iter().filter_map(|holder| {
+            let client = books.client(holder.client)?;
+            Some(match client.name.is_empty() {
+                true => format!("process {}", client.pid),
+                false => format!("{} (process {})", client.name, client.pid),
+            })
+        });
+        clients.collect()
+    }
+
+    /// The operator has let an orphan go.
+    pub fn forget_orphan(&self, space: Name, id: LeaseId) {
+        let mut books = self.books.borrow_mut();
+        let mut leases = books.leases().iter();
+        let is_it = |lease: &&super::clients::Lease| {
+            lease.key.space == space && lease.id == id && lease.is_orphan()
+        };
+        if let Some(key) = leases.find(is_it).map(|lease| lease.key) {
+            books.forget(key);
+        }
+    }
+
+    /// Fills in who has which lease.
+    pub fn tell_holders(&self, report: &mut LockspacesReport) {
+        for lockspace in &mut report.lockspaces {
+            let Ok(space) = Name::new(&lockspace.name) else {
+                continue;
+            };
+            for lease in &mut lockspace.leases {
+                lease.held_for = self.held_for(space, LeaseId(lease.offset_bytes));
+            }
+        }
     }
 
     /// Lets a lease go that the books list as being removed. What does not come about at once is owed: it is tried until it
@@ -199,10 +260,26 @@ impl Service {
         }
     }
 
-    /// Waits until nothing of a lockspace is in the books, urging those that hold something.
-    pub async fn empty(self: &Rc<Self>, space: Name) {
+    /// Waits until no client has anything of a lockspace any more, urging those that do. What they have let go and the disk
+    /// does not say yet is waited for, unless the lockspace is lost: then its slot expires with all of it.
+    pub async fn empty(self: &Rc<Self>, joined: &Joined) -> Emptied {
+        let space = joined.space;
         let mut since = TICK;
-        while self.books.borrow().uses(space) {
+        loop {
+            {
+                let books = self.books.borrow();
+                if !books.uses(space) {
+                    return Emptied::LetGo;
+                }
+                if books.users(space).is_empty() {
+                    drop(books);
+                    let standing = joined.picture().await.map(|picture| picture.standing);
+                    if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
+                        self.books.borrow_mut().forget_space(space);
+                        return Emptied::Lost;
+                    }
+                }
+            }
             if since >= TICK {
                 since = Duration::ZERO;
                 self.urge(space, Cause::Removed);

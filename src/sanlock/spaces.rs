@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep};
 
 use super::areas;
-use super::service::{Service, disk, place, refusal_of};
+use super::service::{Emptied, Service, disk, place, refusal_of};
 use super::wire::Refusal;
 use super::wire::flags::{AddFlags, ConfigFlags, EventFlags, HostsFlags, LockspaceFlags, RemFlags};
 use super::wire::reply::Outcome;
@@ -190,13 +190,12 @@ async fn given_up(service: &Rc<Service>, joined: &Joined, pid: i32) -> Result<()
         // What is owed is waited for below.
         let _ = service.let_go(key, None).await;
     }
-    service.empty(space).await;
-    match service
-        .daemon
-        .lockspaces
-        .leave(joined, &Progress::silent())
-        .await
-    {
+    let lockspaces = &service.daemon.lockspaces;
+    if service.empty(joined).await == Emptied::Lost {
+        // Nothing that it protects is written any more in this attachment.
+        let _ = joined.keeper.call(Call::Abandon);
+    }
+    match lockspaces.leave(joined, &Progress::silent()).await {
         Ok(()) => Ok(()),
         // Held by the operator, with `sanblk lease acquire`.
         Err(NotLeft::InUse) => Err(Refusal::Busy),

@@ -47,6 +47,16 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     if let Some(reason) = &space.reason {
         let _ = writeln!(text, "  {reason}");
     }
+    if let Some(group) = &space.volume_group {
+        let guards = space.guards.join(", ");
+        let _ = writeln!(
+            text,
+            "  volume group {group}  writes of {guards} depend on it"
+        );
+    }
+    if let Some(why) = &space.unguarded {
+        let _ = writeln!(text, "  NOT GUARDED  {why}");
+    }
     for each in &space.sessions {
         let _ = writeln!(text, "  {}", session(each));
     }
@@ -115,8 +125,16 @@ pub fn lease(lease: &LeaseReport) -> String {
         ModeWord::Exclusive => "exclusive",
         ModeWord::Shared => "shared",
     };
+    let lv = match &lease.lv {
+        Some(lv) => format!("  logical volume {lv}"),
+        None => String::new(),
+    };
+    let whose = match lease.held_for.is_empty() {
+        true => String::new(),
+        false => format!("  for {}", lease.held_for.join(", ")),
+    };
     format!(
-        "lease {} of {}  at {}  held {mode}, version {}",
+        "lease {} of {}  at {}  held {mode}, version {}{lv}{whose}",
         lease.name, lease.lockspace, lease.offset_bytes, lease.lver
     )
 }

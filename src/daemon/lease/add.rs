@@ -13,13 +13,14 @@ use lockmgr::{Identity, JoinError};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::{Joined, LOCKSPACES_MAX, Lockspaces, carried, look};
+use super::site::Site;
+use super::{Carried, Joined, LOCKSPACES_MAX, Lockspaces, carried, look};
 use crate::control::server::Progress;
 use crate::daemon::Daemon;
 use crate::failure::Failure;
 use crate::host;
 use crate::keeper::disk::LeaseDisk;
-use crate::keeper::{Call, Gates, Keeper, LeaveError, Protected, Standing};
+use crate::keeper::{Call, Gates, Keeper, LeaveError, Standing};
 use crate::lease::place::Place;
 
 /// What is to be joined.
@@ -92,6 +93,7 @@ pub enum NotLeft {
 pub struct Begun {
     /// The lockspace, as others see it too.
     pub joined: Rc<Joined>,
+    site: Site,
     found: look::Space,
     told: oneshot::Receiver<Result<u64, JoinError>>,
 }
@@ -115,10 +117,9 @@ pub async fn begin(
     } = spec;
     let changes = spaces.changes.lock().await;
     let unfit = NotAdded::Unfit;
-    let volume = carried::volume_of(daemon, &place).await.map_err(unfit)?;
-    let found = spaces
-        .looks
-        .at(&place, move |place| look::space(place, host));
+    let spot = carried::locate(daemon, &place).await.map_err(unfit)?;
+    let site = spot.site.clone();
+    let found = spaces.looks.at(&place, move |_| look::space(&site, host));
     let found = found.await.map_err(unfit)?;
     if name.is_some_and(|name| name != found.name) {
         return Err(NotAdded::OtherName(found.name));
@@ -148,21 +149,19 @@ pub async fn begin(
     }
     let (answers, inbox) = unbounded();
     let geometry = found.geometry;
-    let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &volume {
+    let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &spot.on {
         None => {
             let open = move |place: &Place| look::open(place, geometry, answers);
             let disk = spaces.looks.at(&place, open).await.map_err(unfit)?;
             (disk, None, None)
         }
-        Some(volume) => {
-            let opened = carried::open(daemon, volume, &found.name, timing, answers, progress);
+        Some(on) => {
+            let opened = carried::open(daemon, on, &found.name, timing, answers, progress);
             let (disk, carried, attached) = opened.await.map_err(unfit)?;
-            (Box::new(disk), Some(carried), Some(attached))
+            (disk, Some(carried), Some(attached))
         }
     };
-    let guarded = carried
-        .as_ref()
-        .map(|on| Box::new(on.writes()) as Box<dyn Protected>);
+    let gates = carried.as_ref().map_or_else(Gates::none, Carried::gates);
     let us = Identity {
         offset: place.offset,
         geometry,
@@ -174,15 +173,8 @@ pub async fn begin(
     let mut seed = [0; 8];
     host::random(&mut seed).map_err(NotAdded::Host)?;
     let (tell, told) = oneshot::channel();
-    let keeper = Keeper::start(
-        us,
-        u64::from_ne_bytes(seed),
-        disk,
-        inbox,
-        Gates::of(guarded.into_iter().collect()),
-        tell,
-    )
-    .map_err(no_thread)?;
+    let keeper =
+        Keeper::start(us, u64::from_ne_bytes(seed), disk, inbox, gates, tell).map_err(no_thread)?;
     let joined = Rc::new(Joined {
         place,
         device: found.device,
@@ -202,6 +194,7 @@ pub async fn begin(
     drop(changes);
     Ok(Begun {
         joined,
+        site: spot.site,
         found,
         told,
     })
@@ -239,6 +232,7 @@ impl Begun {
         let spaces = &daemon.lockspaces;
         let Begun {
             joined,
+            site,
             found,
             told,
         } = self;
@@ -264,7 +258,7 @@ impl Begun {
         let told = timeout(limit, told);
         let result = tokio::select! {
             result = told => result,
-            name = moved(spaces, &joined, &found), if foreign => {
+            name = moved(spaces, &joined, &site, &found), if foreign => {
                 give_up(&joined);
                 return Err(NotAdded::HostIdBusy { joined: Rc::clone(&joined), name });
             }
@@ -294,12 +288,13 @@ fn give_up(joined: &Joined) {
 }
 
 /// Comes back as soon as the owner of the slot shows a sign of life; the keeper would wait for its whole time.
-async fn moved(spaces: &Lockspaces, joined: &Joined, found: &look::Space) -> Name {
+async fn moved(spaces: &Lockspaces, joined: &Joined, site: &Site, found: &look::Space) -> Name {
     let (geometry, host) = (joined.geometry, joined.host);
     let theirs = Timing::of_other(found.slot.io_timeout, joined.timing);
     loop {
         sleep(theirs.io()).await;
-        let look = move |place: &Place| look::slot_again(place, geometry, host);
+        let site = site.clone();
+        let look = move |_: &Place| look::slot_again(&site, geometry, host);
         // Ours by now, or unreadable, or free: the keeper's business.
         if let Ok(slot) = spaces.looks.at(&joined.place, look).await
             && slot.host_name != joined.host_name

@@ -1,12 +1,14 @@
-//! A lockspace on a volume of this daemon: sessions of the keeper's own in place of a file descriptor, and the volume's
-//! gate.
+//! A lockspace on a volume of this daemon: sessions of the keeper's own in place of a file descriptor, and the gates of the
+//! volumes that its leases protect: that volume's, and those of all that a volume group lies on ([`follow`]).
 //!
 //! Only the looks at an area, before a join and before an acquisition, go through the block device: they read. What they
 //! find, the keeper reads again. A record of the keeper's sessions is not kept: their ISIDs are the same after a crash, and
 //! the first logins of the next keeper end what this one left. Its portals are those that the volume has at the join.
 
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -15,33 +17,33 @@ use lockmgr::gate::{Gate, Permission};
 use lockmgr::ondisk::Name;
 use lockmgr::timing::Timing;
 use multipath::PathState;
-use rustix::fs::{major, minor};
 use tokio::sync::MutexGuard;
 use tokio::time::{sleep, timeout};
 
-use super::look::Device;
-use super::{Joined, PATIENCE};
+use super::below::{self, On, OnLv};
+use super::follow::{self, OnGroup};
+use super::site::Site;
+use super::{Joined, Lockspaces, PATIENCE};
 use crate::control::server::Progress;
 use crate::daemon::Daemon;
 use crate::daemon::volume::Volume;
 use crate::failure::{Failure, Kind};
 use crate::host;
-use crate::keeper::disk::Answer;
+use crate::keeper::disk::{Answer, LeaseDisk};
+use crate::keeper::mapped::{Mapped, Mapping};
 use crate::keeper::san::{PortalState, SanConfig, SanDisk, SanPortal, SanView};
-use crate::keeper::{self, Protected, Told};
-use crate::layout::Layout;
+use crate::keeper::{self, Gates, Protected, Told};
 use crate::lease::place::Place;
 use crate::queue::guard::{MARGINS, Writes};
 use crate::report::{KeeperSessionReport, KeeperSessionWord};
+use crate::together::together;
 
 /// How long a join waits for writes of before; what takes longer waits for a path that is lost.
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// A queue turns many times a second.
 const ORDER_LIMIT: Duration = Duration::from_secs(3);
 /// How often a keeper's end is looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
-/// Devices on devices; deeper is nobody's.
-const DEPTH_MAX: u32 = 8;
 
 impl Protected for Writes {
     fn gate(&self) -> &Gate {
@@ -59,122 +61,222 @@ impl Protected for Writes {
 
 /// What a lockspace on a volume of ours has besides its keeper.
 pub struct Carried {
-    /// It lies on it, and guards it.
+    /// It lies on it.
     pub volume: Rc<Volume>,
-    writes: Writes,
+    /// Their writes depend on it: that volume's, the first, and those of the volume group.
+    guarded: RefCell<Vec<Guarded>>,
     /// Of its sessions.
     pub isids: Vec<Isid>,
     view: SanView,
+    /// Where it lies on a logical volume.
+    pub group: Option<OnGroup>,
 }
 
-/// Where an area lies, seen from this daemon's volumes.
-enum Below {
-    /// On none of them.
-    Foreign,
-    /// On this one, by name.
-    Volume(String),
-    /// On something that lies on this one; from this byte on, if it is a partition.
-    Above(String, Option<u64>),
+/// A volume whose writes depend on a lockspace, or are about to.
+#[derive(Clone)]
+pub struct Guarded {
+    /// The volume.
+    pub volume: Rc<Volume>,
+    writes: Writes,
 }
 
-/// The volume of this daemon that a place is on.
+/// An area, where it lies and how to look at it.
+pub struct Spot {
+    /// For looks at it, and for writing what no host has part in.
+    pub site: Site,
+    /// The volume of this daemon that it lies on.
+    pub on: Option<Ours>,
+}
+
+/// A volume that an area lies on, and the logical volume between them.
+pub struct Ours {
+    volume: Rc<Volume>,
+    lv: Option<OnLv>,
+}
+
+/// Finds where a place lies; of a lockspace that is joined there, the end of its logical volume as well.
 ///
 /// # Errors
-/// It is on a part of one, or on something made of one.
-pub async fn volume_of(daemon: &Daemon, place: &Place) -> Result<Option<Rc<Volume>>, Failure> {
+/// It lies on volumes of ours in a way that leases cannot be kept on.
+pub async fn locate(daemon: &Daemon, place: &Place) -> Result<Spot, Failure> {
     let ours: Vec<String> = volumes(daemon).iter().map(|volume| volume.name()).collect();
     let layout = daemon.layout.clone();
-    let look = move |place: &Place| Ok(below(&layout, &ours, &place.path));
-    match daemon.lockspaces.looks.at(place, look).await? {
-        Below::Foreign => Ok(None),
-        Below::Volume(name) => Ok(volumes(daemon).into_iter().find(|v| v.name() == name)),
-        Below::Above(name, start) => Err(Failure::new(
-            Kind::Refused,
-            format!(
-                "{} lies on /dev/{name}, a volume of sanblk: leases on it are named by the volume itself",
-                place.path.display()
-            ),
-            match start.and_then(|start| start.checked_add(place.offset)) {
-                Some(offset) => format!("the same place is /dev/{name}:{offset}"),
-                None => format!(
-                    "name /dev/{name} and the byte at which the area begins on it (dmsetup table {} shows where it lies)",
-                    place.path.display()
-                ),
-            },
-        )),
+    let look = move |place: &Place| below::find(&layout, &ours, place);
+    let on = daemon.lockspaces.looks.at(place, look).await?;
+    let site = Site::plain(place.clone());
+    let (name, lv) = match on {
+        On::Elsewhere => return Ok(Spot { site, on: None }),
+        On::Volume(name) => (name, None),
+        On::Lv(lv) => (lv.volume.clone(), Some(lv)),
+    };
+    let volume = volumes(daemon)
+        .into_iter()
+        .find(|volume| volume.name() == name)
+        .ok_or_else(|| gone(&format!("/dev/{name}")))?;
+    let Some(lv) = lv else {
+        let on = Some(Ours { volume, lv: None });
+        return Ok(Spot { site, on });
+    };
+    for joined in daemon.lockspaces.all() {
+        let group = joined.carried.as_ref().and_then(|on| on.group.as_ref());
+        if let Some(group) = group.filter(|group| group.lv == lv.lv) {
+            group.mapping.grow(lv.extents.clone()).map_err(|_| {
+                Failure::new(
+                    Kind::Refused,
+                    format!(
+                        "{} lies elsewhere than when lockspace {} was joined on it",
+                        place.path.display(),
+                        joined.space
+                    ),
+                    "leave the lockspace before its logical volume is moved",
+                )
+            })?;
+        }
+    }
+    let site = Site {
+        place: place.clone(),
+        below: Some((PathBuf::from(volume.node()), Arc::new(lv.extents.clone()))),
+    };
+    let lv = Some(lv);
+    let on = Some(Ours { volume, lv });
+    Ok(Spot { site, on })
+}
+
+impl Lockspaces {
+    /// Where an area really is, for whoever reads or writes it without being its host: through no device that is mapped onto
+    /// a volume of this daemon. The end of its logical volume is as this host's LVM has it now.
+    ///
+    /// # Errors
+    /// As [`locate`].
+    pub async fn site(&self, daemon: &Daemon, place: &Place) -> Result<Site, Failure> {
+        locate(daemon, place).await.map(|spot| spot.site)
     }
 }
 
-fn volumes(daemon: &Daemon) -> Vec<Rc<Volume>> {
+/// All volumes of this daemon.
+pub fn volumes(daemon: &Daemon) -> Vec<Rc<Volume>> {
     daemon.volumes.borrow().values().cloned().collect()
 }
 
-fn below(layout: &Layout, ours: &[String], path: &Path) -> Below {
-    let Some(Device::Block(number)) = Device::at(path) else {
-        return Below::Foreign;
-    };
-    let link = format!("/sys/dev/block/{}:{}", major(number), minor(number));
-    match std::fs::canonicalize(layout.path(&link)) {
-        Ok(directory) => lies_on(ours, &directory, DEPTH_MAX),
-        Err(_) => Below::Foreign,
-    }
+/// A volume that is not there any more.
+pub fn gone(node: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("{node} was detached meanwhile"), "")
 }
 
-fn lies_on(ours: &[String], directory: &Path, depth: u32) -> Below {
-    let our_name = |path: &Path| {
-        let name = path.file_name()?.to_str()?;
-        ours.iter().find(|known| *known == name).cloned()
-    };
-    if let Some(name) = our_name(directory) {
-        return Below::Volume(name);
-    }
-    if directory.join("partition").exists() {
-        let sectors = std::fs::read_to_string(directory.join("start")).ok();
-        let sectors = sectors.and_then(|text| text.trim().parse::<u64>().ok());
-        let Some(disk) = directory.parent() else {
-            return Below::Foreign;
+impl Guarded {
+    /// Makes a volume's connections fit for a gate, which is armed later. Held with the list of changes of lockspaces, so
+    /// that no two guard one volume.
+    ///
+    /// # Errors
+    /// Its writes depend on another lockspace, or fail for good; its queue does not answer.
+    pub async fn prepare(daemon: &Daemon, volume: &Rc<Volume>) -> Result<Guarded, Failure> {
+        let node = volume.node();
+        if let Some(other) = daemon.lockspaces.guardian(volume) {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!(
+                    "the writes of {node} depend on lockspace {} already",
+                    other.space
+                ),
+                "one volume, one lockspace: leave that one first",
+            ));
+        }
+        if !is_unarmed(&volume.gate) {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!(
+                    "{node}: a lease was lost, and its writes fail for the rest of this attachment"
+                ),
+                "deactivate what is on it, detach it, attach it again, and join",
+            ));
+        }
+        let guarded = Guarded {
+            volume: Rc::clone(volume),
+            writes: volume.writes()?,
         };
-        return match our_name(disk) {
-            Some(name) => Below::Above(name, sectors.and_then(|n| n.checked_mul(512))),
-            None if depth > 0 => above(lies_on(ours, disk, depth - 1)),
-            None => Below::Foreign,
+        match timeout(ORDER_LIMIT, guarded.writes.prepare_gate()).await {
+            Ok(Ok(())) => Ok(guarded),
+            Ok(Err(_)) | Err(_) => {
+                guarded.let_go().await;
+                Err(volume.stuck())
+            }
+        }
+    }
+
+    /// For the keeper.
+    pub fn protected(&self) -> Box<dyn Protected> {
+        Box::new(self.writes.clone())
+    }
+
+    /// Waits until no write can execute any more that was sent before now.
+    ///
+    /// # Errors
+    /// It takes too long, or the queue does not answer.
+    pub async fn drained_soon(&self, progress: &Progress) -> Result<(), Failure> {
+        match timeout(DRAIN_LIMIT, self.drained(progress)).await {
+            Ok(result) => result,
+            Err(_) => Err(self.not_drained()),
+        }
+    }
+
+    /// Old writes may still land.
+    pub fn not_drained(&self) -> Failure {
+        let node = self.volume.node();
+        Failure::new(
+            Kind::TimedOut,
+            format!(
+                "{node}: writes that were sent on a session that was lost may still reach the LUN"
+            ),
+            format!(
+                "give the lost path back, which settles them (sanblk status {node} shows it), and try again"
+            ),
+        )
+    }
+
+    async fn drained(&self, progress: &Progress) -> Result<(), Failure> {
+        let mut over = std::pin::pin!(self.writes.drained());
+        let result = tokio::select! {
+            result = &mut over => result,
+            () = sleep(PATIENCE) => {
+                let node = self.volume.node();
+                progress.say(format!("{node}: waiting for writes that were sent before"));
+                over.await
+            }
         };
+        result.map_err(|_| self.volume.stuck())
     }
-    if depth == 0 {
-        return Below::Foreign;
-    }
-    let slaves = std::fs::read_dir(directory.join("slaves"));
-    slaves
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| std::fs::canonicalize(entry.path()).ok())
-        .map(|slave: PathBuf| above(lies_on(ours, &slave, depth - 1)))
-        .find(|found| !matches!(found, Below::Foreign))
-        .unwrap_or(Below::Foreign)
-}
 
-/// Of what lies on something.
-fn above(below: Below) -> Below {
-    match below {
-        Below::Volume(name) | Below::Above(name, _) => Below::Above(name, None),
-        Below::Foreign => Below::Foreign,
+    /// The same, where nobody listens.
+    pub async fn is_drained_within(&self, limit: Duration) -> bool {
+        matches!(timeout(limit, self.writes.drained()).await, Ok(Ok(())))
+    }
+
+    /// No lease guards it any more.
+    pub async fn let_go(&self) {
+        let _ = timeout(ORDER_LIMIT, self.writes.release_gate()).await;
+    }
+
+    /// No write of this attachment leaves any more.
+    fn refuse(&self) {
+        self.writes.gate().refuse();
+        self.writes.wake();
     }
 }
 
-/// Opens the disk of a lockspace on a volume, whose writes may depend on it from then on. The volume does not go before
-/// the guard does.
+/// Opens the disk of a lockspace on a volume, whose writes may depend on it from then on, as may those of the others that its
+/// volume group lies on. None of them goes before the guard does.
 ///
 /// # Errors
-/// Its writes depend on another lockspace, or fail for good; old ones may still land; it is gone.
+/// Writes depend on another lockspace, or fail for good; old ones may still land; a volume is gone, or of a volume group
+/// there is one that is not ours.
 pub async fn open<'a>(
     daemon: &'a Daemon,
-    volume: &Rc<Volume>,
+    Ours { volume, lv }: &Ours,
     space: &Name,
     timing: Timing,
     answers: Sender<Answer>,
     progress: &Progress,
-) -> Result<(SanDisk, Carried, MutexGuard<'a, ()>), Failure> {
+) -> Result<(Box<dyn LeaseDisk>, Carried, MutexGuard<'a, ()>), Failure> {
     let node = volume.node();
     timing.verify(MARGINS).map_err(|overrun| {
         Failure::new(
@@ -189,82 +291,80 @@ pub async fn open<'a>(
             "choose another --io-timeout",
         )
     })?;
-    if let Some(other) = daemon.lockspaces.guardian(volume) {
-        return Err(Failure::new(
-            Kind::Refused,
-            format!(
-                "the writes of {node} depend on lockspace {} already",
-                other.space
-            ),
-            "one volume, one lockspace: leave that one first",
-        ));
-    }
-    if !is_unarmed(&volume.gate) {
-        return Err(Failure::new(
-            Kind::Refused,
-            format!(
-                "{node}: a lease was lost, and its writes fail for the rest of this attachment"
-            ),
-            "deactivate what is on it, detach it, attach it again, and join",
-        ));
-    }
-    let writes = volume.writes()?;
-    let opened = open_prepared(
-        daemon,
-        volume,
-        writes.clone(),
-        space,
-        timing,
-        answers,
-        progress,
+    let group = match lv {
+        None => None,
+        Some(lv) => Some(OnGroup {
+            lv: lv.lv,
+            mapping: Mapping::new(lv.extents.clone()),
+            members: RefCell::new(follow::all_members(daemon, volume, lv.group).await?),
+            trouble: RefCell::default(),
+            turn: tokio::sync::Mutex::default(),
+        }),
+    };
+    let mut volumes = vec![Rc::clone(volume)];
+    let others = group.as_ref().map(OnGroup::volumes).unwrap_or_default();
+    volumes.extend(
+        others
+            .into_iter()
+            .filter(|other| !Rc::ptr_eq(other, volume)),
     );
-    let opened = opened.await;
-    if opened.is_err() {
-        let _ = timeout(ORDER_LIMIT, writes.release_gate()).await;
-    }
-    opened
+    let mut guarded = Vec::new();
+    let opened = async {
+        let changes = prepare_all(daemon, &volumes, &mut guarded, progress).await?;
+        let (disk, isids) = sessions(daemon, volume, space, timing, answers).await?;
+        Ok((disk, isids, changes))
+    };
+    let (disk, isids, changes) = match opened.await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            together(guarded.iter().map(Guarded::let_go)).await;
+            return Err(failure);
+        }
+    };
+    let carried = Carried {
+        volume: Rc::clone(volume),
+        guarded: RefCell::new(guarded),
+        isids,
+        view: disk.view(),
+        group,
+    };
+    let disk: Box<dyn LeaseDisk> = match &carried.group {
+        Some(group) => Box::new(Mapped::new(disk, group.mapping.clone())),
+        None => Box::new(disk),
+    };
+    Ok((disk, carried, changes))
 }
 
-async fn open_prepared<'a>(
+/// Makes all fit for the gate. Those that are, are in `guarded` then, whatever comes of it.
+async fn prepare_all<'a>(
     daemon: &'a Daemon,
-    volume: &Rc<Volume>,
-    writes: Writes,
+    volumes: &[Rc<Volume>],
+    guarded: &mut Vec<Guarded>,
+    progress: &Progress,
+) -> Result<MutexGuard<'a, ()>, Failure> {
+    for volume in volumes {
+        guarded.push(Guarded::prepare(daemon, volume).await?);
+    }
+    // What an earlier generation of this host sent is over before there is a new one.
+    for drained in together(guarded.iter().map(|each| each.drained_soon(progress))).await {
+        drained?;
+    }
+    let changes = daemon.changes.lock().await;
+    match volumes.iter().find(|volume| !is_attached(daemon, volume)) {
+        Some(lost) => Err(gone(&lost.node())),
+        None => Ok(changes),
+    }
+}
+
+/// The keeper's own sessions, to the LUN that the leases are on.
+async fn sessions(
+    daemon: &Daemon,
+    volume: &Volume,
     space: &Name,
     timing: Timing,
     answers: Sender<Answer>,
-    progress: &Progress,
-) -> Result<(SanDisk, Carried, MutexGuard<'a, ()>), Failure> {
+) -> Result<(SanDisk, Vec<Isid>), Failure> {
     let node = volume.node();
-    match timeout(ORDER_LIMIT, writes.prepare_gate()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => return Err(volume.stuck()),
-    }
-    // What an earlier generation of this host sent is over before there is a new one.
-    match timeout(DRAIN_LIMIT, drained(volume, &writes, progress)).await {
-        Ok(result) => result?,
-        Err(_) => {
-            return Err(Failure::new(
-                Kind::TimedOut,
-                format!(
-                    "{node}: writes that were sent on a session that was lost may still reach the LUN"
-                ),
-                format!(
-                    "give the lost path back, which settles them (sanblk status {node} shows it), and join again"
-                ),
-            ));
-        }
-    }
-    let changes = daemon.changes.lock().await;
-    if !volumes(daemon)
-        .iter()
-        .any(|there| Rc::ptr_eq(there, volume))
-    {
-        return Err(Failure::new(
-            Kind::NotFound,
-            format!("{node} was detached meanwhile"),
-            "",
-        ));
-    }
     let mut paths = volume.status().await?.paths;
     paths.retain(|path| path.state != PathState::Removed);
     paths.sort_by_key(|path| path.state != PathState::Up);
@@ -294,25 +394,14 @@ async fn open_prepared<'a>(
             "look at the daemon's log",
         )
     })?;
-    let carried = Carried {
-        volume: Rc::clone(volume),
-        view: disk.view(),
-        writes,
-        isids,
-    };
-    Ok((disk, carried, changes))
+    Ok((disk, isids))
 }
 
-async fn drained(volume: &Volume, writes: &Writes, progress: &Progress) -> Result<(), Failure> {
-    let mut over = std::pin::pin!(writes.drained());
-    let result = tokio::select! {
-        result = &mut over => result,
-        () = sleep(PATIENCE) => {
-            progress.say(format!("{}: waiting for writes that were sent before", volume.node()));
-            over.await
-        }
-    };
-    result.map_err(|_| volume.stuck())
+/// Whether it is still one of the daemon's.
+pub fn is_attached(daemon: &Daemon, volume: &Rc<Volume>) -> bool {
+    volumes(daemon)
+        .iter()
+        .any(|there| Rc::ptr_eq(there, volume))
 }
 
 fn is_unarmed(gate: &Gate) -> bool {
@@ -320,28 +409,61 @@ fn is_unarmed(gate: &Gate) -> bool {
 }
 
 impl Carried {
-    /// The volume's writes, for the keeper.
-    pub fn writes(&self) -> Writes {
-        self.writes.clone()
+    /// All whose writes depend on it.
+    pub fn guarded(&self) -> Vec<Guarded> {
+        self.guarded.borrow().clone()
+    }
+
+    /// For the keeper.
+    pub fn gates(&self) -> Gates {
+        let guarded = self.guarded.borrow();
+        Gates::of(guarded.iter().map(Guarded::protected).collect())
+    }
+
+    /// Whether the writes of this volume depend on it.
+    pub fn guards(&self, volume: &Volume) -> bool {
+        let guarded = self.guarded.borrow();
+        guarded
+            .iter()
+            .any(|each| std::ptr::eq(&raw const *each.volume, volume))
+    }
+
+    /// From now on they depend on it, or do not.
+    pub(super) fn set_guarded(&self, change: impl FnOnce(&mut Vec<Guarded>)) {
+        change(&mut self.guarded.borrow_mut());
+    }
+
+    /// Device nodes of all whose writes depend on it.
+    pub fn nodes(&self) -> Vec<String> {
+        self.guarded
+            .borrow()
+            .iter()
+            .map(|each| each.volume.node())
+            .collect()
     }
 
     /// Waits until no write can execute any more that was sent before now: others may follow at once.
     ///
     /// # Errors
-    /// The queue does not answer.
+    /// A queue does not answer.
     pub async fn drained(&self, progress: &Progress) -> Result<(), Failure> {
-        drained(&self.volume, &self.writes, progress).await
+        let guarded = self.guarded();
+        let all = together(guarded.iter().map(|each| each.drained(progress))).await;
+        all.into_iter().collect()
     }
 
-    /// As [`drained`](Self::drained), where nobody listens.
-    pub async fn is_drained_within(&self, limit: Duration) -> bool {
-        matches!(timeout(limit, self.writes.drained()).await, Ok(Ok(())))
+    /// The first of them, by node, of which writes may still execute after this time.
+    pub async fn not_drained_within(&self, limit: Duration) -> Option<String> {
+        let guarded = self.guarded();
+        let drained = guarded.iter().map(|each| each.is_drained_within(limit));
+        let drained = together(drained).await;
+        let undrained = guarded.iter().zip(drained).find(|(_, drained)| !drained);
+        undrained.map(|(each, _)| each.volume.node())
     }
 
-    /// No write of this attachment leaves any more.
+    /// No write of these attachments leaves any more.
     pub fn refuse(&self) {
-        self.writes.gate().refuse();
-        self.writes.wake();
+        self.guarded.borrow().iter().for_each(Guarded::refuse);
     }
 
     /// The carrier of an interface came or went.
@@ -385,54 +507,13 @@ pub async fn watch(daemon: Rc<Daemon>, joined: Rc<Joined>) {
         sleep(WATCH_EVERY).await;
     }
     let _changes = daemon.lockspaces.changes.lock().await;
-    if daemon.lockspaces.guardian(&carried.volume).is_some() {
-        return;
-    }
-    match is_unarmed(carried.writes.gate()) {
-        true => drop(timeout(ORDER_LIMIT, carried.writes.release_gate()).await),
-        false => carried.refuse(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn what_lies_on_a_volume_is_told_from_the_volume_and_from_what_does_not() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |name: &str| root.path().join(name);
-        for directory in [
-            "ublkb0/ublkb0p1",
-            "ublkb1/slaves",
-            "dm-0/slaves",
-            "dm-1/slaves",
-            "dm-2/slaves",
-            "sda",
-        ] {
-            std::fs::create_dir_all(at(directory)).unwrap();
+    for each in carried.guarded() {
+        if daemon.lockspaces.guardian(&each.volume).is_some() {
+            continue;
         }
-        std::fs::write(at("ublkb0/ublkb0p1/partition"), "1\n").unwrap();
-        std::fs::write(at("ublkb0/ublkb0p1/start"), "2048\n").unwrap();
-        // A volume group on the partition, a logical volume on that, and one on another disk.
-        symlink(at("ublkb0/ublkb0p1"), at("dm-0/slaves/ublkb0p1")).unwrap();
-        symlink(at("dm-0"), at("dm-1/slaves/dm-0")).unwrap();
-        symlink(at("sda"), at("dm-2/slaves/sda")).unwrap();
-        let look = |name: &str| {
-            let directory = std::fs::canonicalize(at(name)).unwrap();
-            match lies_on(&["ublkb0".to_owned()], &directory, DEPTH_MAX) {
-                Below::Foreign => "foreign".to_owned(),
-                Below::Volume(name) => format!("is {name}"),
-                Below::Above(name, start) => format!("on {name} {start:?}"),
-            }
-        };
-        assert_eq!(look("ublkb0"), "is ublkb0");
-        assert_eq!(look("ublkb0/ublkb0p1"), "on ublkb0 Some(1048576)");
-        assert_eq!(look("dm-0"), "on ublkb0 None");
-        assert_eq!(look("dm-1"), "on ublkb0 None");
-        // Another program's, or nothing of ublk at all.
-        assert_eq!(look("ublkb1"), "foreign");
-        assert_eq!(look("dm-2"), "foreign");
+        match is_unarmed(each.writes.gate()) {
+            true => each.let_go().await,
+            false => each.refuse(),
+        }
     }
 }

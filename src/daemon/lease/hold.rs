@@ -15,6 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::keeper::{Call, NoKeeper, Picture};
 use crate::lease::place::Place;
 use crate::report::{LeaseReport, ModeWord};
+use crate::sanlock::service::ORPHAN;
 
 /// Why something was not done with a lease.
 #[derive(Debug)]
@@ -199,7 +200,9 @@ pub async fn acquire(
 ) -> Result<Reply, Failure> {
     let spaces = &daemon.lockspaces;
     let place = place(at);
-    let found = spaces.looks.at(&place, look::resource).await?;
+    let site = spaces.site(daemon, &place).await?;
+    let look = move |_: &Place| look::resource(&site);
+    let found = spaces.looks.at(&place, look).await?;
     let Some(joined) = spaces.named(&found.space) else {
         return Err(Failure::new(
             Kind::Refused,
@@ -224,6 +227,7 @@ pub async fn acquire(
             ),
         ));
     }
+    joined.may_protect(&found.name)?;
     let id = LeaseId(place.offset);
     let name = found.name.to_string();
     let on_owner = match wait {
@@ -232,12 +236,17 @@ pub async fn acquire(
     };
     let acquired = joined.acquire(id, found.name, mode.into(), on_owner);
     let lver = joined.as_verb(&name, acquired, progress).await?;
+    // What other hosts did is on disk now.
+    let followed = spaces.follow_lock(daemon, &joined, &found.name, progress);
+    followed.await;
     let lease = LeaseReport {
         name: name.clone(),
         lockspace: joined.space.to_string(),
         offset_bytes: place.offset,
         mode,
         lver,
+        held_for: Vec::new(),
+        lv: joined.lv_name(&found.name),
     };
     let lvb = match lvb {
         false => None,
@@ -276,6 +285,22 @@ async fn holder(spaces: &Lockspaces, place: &Place) -> Result<(Rc<Joined>, Pictu
     ))
 }
 
+/// What a client of sanlock's socket has is its own to let go. An orphan is nobody's.
+fn nobody_else_has(daemon: &Daemon, joined: &Joined, id: LeaseId) -> Result<(), Failure> {
+    let Some(clients) = daemon.clients() else {
+        return Ok(());
+    };
+    match clients.held_for(joined.space, id).as_slice() {
+        [] => Ok(()),
+        [one] if one == ORPHAN => Ok(()),
+        those => Err(Failure::new(
+            Kind::Refused,
+            format!("that lease is held for {}", those.join(", ")),
+            "it is let go by that program: `lvchange -an` for a logical volume",
+        )),
+    }
+}
+
 /// Lets a lease go.
 pub async fn release(
     daemon: &Daemon,
@@ -284,7 +309,8 @@ pub async fn release(
     progress: &Progress,
 ) -> Result<Reply, Failure> {
     let place = place(at);
-    let (joined, picture) = holder(&daemon.lockspaces, &place).await?;
+    let spaces = &daemon.lockspaces;
+    let (joined, picture) = holder(spaces, &place).await?;
     let sector = joined.geometry.sector_bytes();
     let lvb = match lvb {
         Some(bytes) if bytes.len() > sector => {
@@ -301,11 +327,15 @@ pub async fn release(
         None => None,
     };
     let id = LeaseId(place.offset);
+    nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
     let released = async {
         match held {
-            Some(_) => {
+            Some(held) => {
+                // What this host did is on disk now.
+                let followed = spaces.follow_lock(daemon, &joined, &held.name, progress);
+                followed.await;
                 let parting = Parting { lvb, rename: None };
                 joined.release(id, parting, progress).await
             }
@@ -313,6 +343,9 @@ pub async fn release(
         }
     };
     joined.as_verb(&name, released, progress).await?;
+    if let Some(clients) = daemon.clients() {
+        clients.forget_orphan(joined.space, id);
+    }
     let lease = held.map(|held| words::lease(&joined, held));
     Ok(Reply::LeaseReleased { lease })
 }
@@ -325,10 +358,16 @@ pub async fn convert(
     progress: &Progress,
 ) -> Result<Reply, Failure> {
     let place = place(at);
-    let (joined, picture) = holder(&daemon.lockspaces, &place).await?;
+    let spaces = &daemon.lockspaces;
+    let (joined, picture) = holder(spaces, &place).await?;
     let id = LeaseId(place.offset);
+    nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
+    if let (ModeWord::Shared, Some(held)) = (mode, held) {
+        let followed = spaces.follow_lock(daemon, &joined, &held.name, progress);
+        followed.await;
+    }
     let converted = joined.convert(id, mode.into(), None, progress);
     joined.as_verb(&name, converted, progress).await?;
     let picture = joined.picture().await.ok_or_else(|| joined.stuck())?;

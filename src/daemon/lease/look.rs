@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use lockmgr::disk::{DirectDisk, Disk};
+use lockmgr::disk::Disk;
 use lockmgr::ondisk::{DeltaLease, Found, Geometry, HostId, Name};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -18,6 +18,8 @@ use crate::failure::{Failure, Kind};
 use crate::keeper::direct::DirectLeases;
 use crate::keeper::disk::{Answer, LeaseDisk};
 use crate::lease::place::{Place, readable};
+
+use super::site::{Site, Window};
 
 /// How long a look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
@@ -123,13 +125,14 @@ pub struct Resource {
 }
 
 /// Looks at a lockspace and at one slot of it.
-pub fn space(place: &Place, host: HostId) -> Result<Space, Failure> {
+pub fn space(site: &Site, host: HostId) -> Result<Space, Failure> {
     let Start {
         mut disk,
         device,
         found,
         size,
-    } = begin(place)?;
+    } = begin(site)?;
+    let place = &site.place;
     let Found::Lockspace(raw) = &found else {
         return Err(something_else(place, "lockspace", &found));
     };
@@ -155,13 +158,13 @@ pub fn space(place: &Place, host: HostId) -> Result<Space, Failure> {
 }
 
 /// Looks at one slot again.
-pub fn slot_again(place: &Place, geometry: Geometry, host: HostId) -> Result<DeltaLease, Failure> {
-    slot(place, &mut place.open_read_only()?, geometry, host)
+pub fn slot_again(site: &Site, geometry: Geometry, host: HostId) -> Result<DeltaLease, Failure> {
+    slot(&site.place, &mut site.open_read_only()?, geometry, host)
 }
 
 fn slot(
     place: &Place,
-    disk: &mut DirectDisk,
+    disk: &mut Window,
     geometry: Geometry,
     host: HostId,
 ) -> Result<DeltaLease, Failure> {
@@ -179,13 +182,14 @@ fn slot(
 }
 
 /// Looks at a resource.
-pub fn resource(place: &Place) -> Result<Resource, Failure> {
+pub fn resource(site: &Site) -> Result<Resource, Failure> {
+    let place = &site.place;
     let Start {
         disk,
         device,
         found,
         size,
-    } = begin(place)?;
+    } = begin(site)?;
     let Found::Resource(raw) = &found else {
         return Err(something_else(place, "resource", &found));
     };
@@ -199,15 +203,16 @@ pub fn resource(place: &Place) -> Result<Resource, Failure> {
 
 /// How a place begins.
 struct Start {
-    disk: DirectDisk,
+    disk: Window,
     device: Device,
     found: Found,
     size: u64,
 }
 
-fn begin(place: &Place) -> Result<Start, Failure> {
-    let mut disk = place.open_read_only()?;
-    place.verify_block(&disk)?;
+fn begin(site: &Site) -> Result<Start, Failure> {
+    let place = &site.place;
+    let mut disk = site.open_read_only()?;
+    place.verify_block(disk.disk())?;
     let failed = |error| place.io_failed("read", error);
     let size = disk.size().map_err(failed)?;
     let mut start = vec![0; readable(size, place.offset, Geometry::PROBE_LEN as u64)];
@@ -245,7 +250,7 @@ fn something_else(place: &Place, wanted: &str, found: &Found) -> Failure {
 }
 
 /// The geometry, where the area is whole and this device can carry it.
-fn usable(place: &Place, disk: &DirectDisk, size: u64, found: &Found) -> Result<Geometry, Failure> {
+fn usable(place: &Place, disk: &Window, size: u64, found: &Found) -> Result<Geometry, Failure> {
     let Some(geometry) = found.geometry() else {
         return Err(Failure::new(
             Kind::Failed,
@@ -275,6 +280,16 @@ fn usable(place: &Place, disk: &DirectDisk, size: u64, found: &Found) -> Result<
                 place.path.display()
             ),
             "nothing was changed",
+        ));
+    }
+    if disk.is_apart(place.offset, area) {
+        return Err(Failure::new(
+            Kind::Refused,
+            format!(
+                "the area at {place} lies in two pieces: {} is not contiguous there",
+                place.path.display()
+            ),
+            "leases lie in one: choose the next one, or extend the volume by multiples of the area's size",
         ));
     }
     if geometry.sector() < disk.sector() {

@@ -4,7 +4,10 @@
 //! ```text
 //!   add     a number in a lockspace, and giving it back; join: the verbs for it
 //!   hold    acquire, convert, release
-//!   carried lockspaces on volumes of this daemon: sessions and gate
+//!   carried lockspaces on volumes of this daemon: sessions and gates
+//!   below   where an area lies, seen from these volumes
+//!   site    how a look gets at an area that lies on a logical volume
+//!   follow  the volumes that a volume group lies on, and their gates
 //!   look    opens devices and sees what they have, on threads that may hang
 //!   words   why not: sentences and exit codes
 //! ```
@@ -13,10 +16,13 @@
 //! asked for goes on, and `lease status` shows it.
 
 pub mod add;
+mod below;
 mod carried;
+mod follow;
 pub mod hold;
 pub mod join;
 mod look;
+pub mod site;
 mod words;
 
 use std::cell::RefCell;
@@ -24,6 +30,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use iscsi_client::wire::Isid;
+use lockmgr::LeaseId;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::timing::Timing;
 use tokio::sync::oneshot;
@@ -39,6 +46,7 @@ use crate::report::{LockspaceReport, LockspacesReport};
 use crate::together::together;
 
 use carried::Carried;
+use follow::OnGroup;
 use look::{Device, Looks};
 
 /// Most lockspaces: some MiB of locked memory and four threads each.
@@ -77,6 +85,23 @@ impl Joined {
     /// Whether this is the device, by whatever path. One that is gone is known by its path alone.
     pub(crate) fn is_on(&self, place: &Place, device: Option<Device>) -> bool {
         device.map_or(self.place.path == place.path, |there| there == self.device)
+    }
+
+    /// The volume group that it lies in.
+    fn group(&self) -> Option<&OnGroup> {
+        self.carried.as_ref()?.group.as_ref()
+    }
+
+    /// Whether its area lies within what the keeper knows of its device.
+    pub(crate) fn reaches(&self, id: LeaseId) -> bool {
+        let end = id.0.checked_add(self.geometry.area_bytes());
+        let size = self.group().map(|group| group.mapping.now().size());
+        size.is_none_or(|size| end.is_some_and(|end| end <= size))
+    }
+
+    /// The logical volume that a lease is of.
+    pub(crate) fn lv_name(&self, lease: &Name) -> Option<String> {
+        self.group()?.lv_name(lease)
     }
 
     /// Whether nothing of it is lost.
@@ -153,7 +178,7 @@ impl Lockspaces {
 
     /// The one that the writes of this volume depend on.
     pub(super) fn guardian(&self, volume: &Volume) -> Option<Rc<Joined>> {
-        let guards = |carried: &Carried| std::ptr::eq(&raw const *carried.volume, volume);
+        let guards = |carried: &Carried| carried.guards(volume);
         let all = self.all();
         all.into_iter()
             .find(|joined| joined.carried.as_ref().is_some_and(guards))
@@ -244,9 +269,8 @@ impl Lockspaces {
             }
             // Not given back while what its leases protected may still be written: it expires.
             if let Some(carried) = &joined.carried
-                && !carried.is_drained_within(END_LIMIT).await
+                && let Some(node) = carried.not_drained_within(END_LIMIT).await
             {
-                let node = carried.volume.node();
                 let space = &joined.space;
                 return Some(format!(
                     "lockspace {space}: writes of {node} may be under way"

@@ -7,6 +7,7 @@ use lockmgr::timing::Timing;
 use lockmgr::{HostState, JoinError, LeaseError, Mode};
 
 use super::add::NotAdded;
+use super::follow::OnGroup;
 use super::{Carried, Joined, LOCKSPACES_MAX};
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Holding, Picture, Standing, why_lost};
@@ -273,6 +274,8 @@ pub fn lease(joined: &Joined, holding: &Holding) -> LeaseReport {
         offset_bytes: holding.id.0,
         mode: holding.mode.into(),
         lver: holding.lver,
+        held_for: Vec::new(),
+        lv: joined.lv_name(&holding.name),
     }
 }
 
@@ -306,6 +309,7 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         io_timeout_s: host.io_timeout_s,
     };
     let held = picture.map_or(&[][..], |picture| &picture.held);
+    let group = joined.group();
     let Place { path, offset } = &joined.place;
     LockspaceReport {
         name: joined.space.to_string(),
@@ -326,6 +330,12 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         acquiring_offsets: picture
             .map_or_else(Vec::new, |p| p.acquiring.iter().map(|id| id.0).collect()),
         volume: joined.carried.as_ref().map(|on| on.volume.node()),
+        guards: joined
+            .carried
+            .as_ref()
+            .map_or_else(Vec::new, Carried::nodes),
+        volume_group: group.map(OnGroup::name),
+        unguarded: group.and_then(OnGroup::unguarded),
         sessions: joined
             .carried
             .as_ref()
