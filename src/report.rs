@@ -475,9 +475,9 @@ pub struct LeaseReport {
 pub struct EventReport {
     /// When, in UTC: `2026-01-31T12:00:00.123Z`.
     pub time: String,
-    /// The volume's device then.
+    /// The volume's device then; of a lockspace on no volume of ours its file or device.
     pub device: String,
-    /// The volume.
+    /// The volume; empty if it is none of ours.
     pub wwid: String,
     /// Portal of the path that it happened to; `null` for the volume as a whole.
     pub portal: Option<String>,

@@ -457,13 +457,18 @@ impl Daemon {
         for volume in self.volumes.borrow().values() {
             volume.fetch_notes();
         }
+        self.lockspaces.news.fetch(&self.events);
         let mut report = self.events.report();
         if let Some(name) = name {
             let found = self.find(name);
             let plain = name.strip_prefix("/dev/").unwrap_or(name);
             report.events.retain(|event| match &found {
                 Ok(volume) => event.wwid == volume.wwid(),
-                Err(_) => event.wwid == name || event.device.strip_prefix("/dev/") == Some(plain),
+                Err(_) => {
+                    event.wwid == name
+                        || event.device == name
+                        || event.device.strip_prefix("/dev/") == Some(plain)
+                }
             });
             if report.events.is_empty() {
                 found?;
@@ -486,12 +491,13 @@ impl Daemon {
             None => self.volumes.borrow().values().cloned().collect(),
         };
         let reports = volumes.iter().map(|volume| self.report(volume));
+        let lock_manager = self.lock_manager.borrow().clone();
         Ok(StatusReport {
             daemon: Some(DaemonReport {
                 version: VERSION.to_owned(),
                 pid: std::process::id(),
                 dropped_log_lines: self.log.dropped(),
-                lock_manager: self.lock_manager.borrow().clone(),
+                lock_manager,
             }),
             volumes: crate::together::together(reports).await,
         })

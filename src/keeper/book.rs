@@ -7,6 +7,7 @@ use lockmgr::{JoinError, LeaseError, LeaseId, Mode, Note, OnOwner};
 use tokio::sync::{mpsc, oneshot};
 
 use super::gates::{GateError, Gates};
+use super::news::Reporter;
 use super::picture::Picture;
 
 /// Where an answer goes. Who has gone away does not hear it; what was done stays done.
@@ -90,6 +91,8 @@ pub enum Call {
     },
     /// What other hosts say from now on goes here; what finds no room is lost.
     Hear(mpsc::Sender<Heard>),
+    /// What happens from now on is told here as well.
+    Report(Reporter),
     /// Read the lock value block of a lease that is held.
     ReadLvb {
         /// Its area.

@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use super::book::{Book, Call, Errand, Heard, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
 use super::gates::{GateError, Gates};
-use super::picture::{Holding, Picture, Standing, why_lost};
+use super::news::{News, Reporter};
+use super::picture::{Holding, Picture, Standing};
 
 /// Most leases of one lockspace on this host: held, or with something under way.
 pub const LEASES_MAX: usize = 1000;
@@ -31,6 +32,7 @@ pub(super) struct Driver {
     book: Book,
     /// Who listens to other hosts.
     ear: Option<mpsc::Sender<Heard>>,
+    reporter: Option<Reporter>,
     clock: fn() -> Instant,
     /// Where the data path's word comes from, that it is drained.
     drained: Sender<()>,
@@ -66,6 +68,7 @@ impl Driver {
             gates,
             book: Book::joining(joined),
             ear: None,
+            reporter: None,
             clock,
             drained,
             standing: Standing::Joining,
@@ -212,6 +215,7 @@ impl Driver {
             }
             Call::Tell { host, event } => self.tell(Input::Order(Order::Tell { host, event })),
             Call::Hear(ear) => self.ear = Some(ear),
+            Call::Report(reporter) => self.reporter = Some(reporter),
             Call::Release { id, lvb, reply } => self.release(id, lvb, reply),
             Call::ReadLvb { id, reply } => {
                 if self.enter(id, Errand::Lvb(reply)) {
@@ -371,7 +375,12 @@ impl Driver {
     }
 
     fn note(&mut self, note: Note) {
-        log(&self.us.space, &note);
+        if let Some(news) = News::of(&note, (self.clock)(), self.us.space) {
+            news.log();
+            if let Some(reporter) = &self.reporter {
+                reporter.tell(news);
+            }
+        }
         match &note {
             Note::Joined { .. } => self.stand(Standing::Joined),
             Note::Restored => self.stand(Standing::Joined),
@@ -438,55 +447,5 @@ impl Driver {
             held: self.holdings.values().copied().collect(),
             acquiring: self.book.acquiring().collect(),
         }
-    }
-}
-
-/// As the operator reads it later.
-fn log(space: &Name, note: &Note) {
-    let text = match note {
-        Note::Joined { generation } => format!("joined, generation {generation}"),
-        Note::JoinFailed(error) => format!("not joined: {error:?}"),
-        Note::Left => "left".to_owned(),
-        Note::RenewalLate => "not renewed for 6 io_timeouts: is its disk slow?".to_owned(),
-        Note::Lost(why) => format!("LOST: {}", why_lost(*why)),
-        Note::Rejoined { generation } => {
-            format!("joined again, generation {generation}; winning its leases back")
-        }
-        Note::Restored => "every lease was won back".to_owned(),
-        Note::Refused => "LOST for good: nothing that it protects is written any more".to_owned(),
-        Note::Acquired { id, mode, lver } => {
-            format!("lease at {}: held {mode:?}, version {lver}", id.0)
-        }
-        Note::Converted { id, mode, lver } => {
-            format!("lease at {}: held {mode:?} now, version {lver}", id.0)
-        }
-        Note::Released { id } => format!("lease at {}: released", id.0),
-        Note::Reclaimed { id } => format!("lease at {}: won back", id.0),
-        Note::ReclaimFailed { id, error } => {
-            format!("lease at {}: LOST, {error:?}", id.0)
-        }
-        Note::LeaderLost { id, error } => {
-            format!(
-                "lease at {}: let go without a word on disk, {error:?}",
-                id.0
-            )
-        }
-        Note::AskedToRelease { id, .. } => {
-            format!("lease at {}: another host asks for it", id.0)
-        }
-        // Who asked is told.
-        Note::LeaveRefused
-        | Note::Failed { .. }
-        | Note::Lvb { .. }
-        | Note::Asked { .. }
-        | Note::Told { .. } => return,
-    };
-    match note {
-        Note::RenewalLate
-        | Note::Lost(_)
-        | Note::Refused
-        | Note::ReclaimFailed { .. }
-        | Note::LeaderLost { .. } => tracing::warn!("lockspace {space}: {text}"),
-        _ => tracing::info!("lockspace {space}: {text}"),
     }
 }

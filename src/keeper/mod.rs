@@ -21,6 +21,7 @@ pub mod disk;
 mod driver;
 mod gates;
 pub mod mapped;
+mod news;
 mod picture;
 pub mod san;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use lockmgr::{Identity, JoinError};
 pub use book::{Call, Heard, LeaveError, Reply};
 pub use driver::LEASES_MAX;
 pub use gates::{GateError, Gates, Protected, Told};
+pub use news::{News, Reporter, Weight};
 pub use picture::{Holding, Picture, Standing, why_lost};
 
 use disk::{Answer, LeaseDisk};

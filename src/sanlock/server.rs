@@ -144,7 +144,7 @@ impl Drop for Socket {
 
 /// What a connection brings.
 enum Incoming {
-    Request(Header, Request),
+    Request(Header, Box<Request>),
     /// An answer that needs no request.
     Refused(Reply),
 }
@@ -172,7 +172,7 @@ async fn connection(service: Rc<Service>, stream: UnixStream) {
                 if is_silenced(&service, client) {
                     continue;
                 }
-                dispatch::handle(&service, client, pid, &header, request).await
+                dispatch::handle(&service, client, pid, &header, *request).await
             }
         };
         if send(&mut writer, &answer.bytes).await.is_err() {
@@ -221,7 +221,9 @@ async fn read(mut reader: OwnedReadHalf, tell: &mpsc::Sender<Incoming>) {
         loop {
             let incoming = match parser.read(&mut input) {
                 Progress::Need(_) => break,
-                Progress::Request { header, request } => Incoming::Request(header, request),
+                Progress::Request { header, request } => {
+                    Incoming::Request(header, Box::new(request))
+                }
                 Progress::Refused { header, refusal } => {
                     Incoming::Refused(Reply::result(&header, Err(refusal)))
                 }

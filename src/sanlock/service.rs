@@ -266,18 +266,16 @@ impl Service {
         let space = joined.space;
         let mut since = TICK;
         loop {
-            {
-                let books = self.books.borrow();
-                if !books.uses(space) {
-                    return Emptied::LetGo;
-                }
-                if books.users(space).is_empty() {
-                    drop(books);
-                    let standing = joined.picture().await.map(|picture| picture.standing);
-                    if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
-                        self.books.borrow_mut().forget_space(space);
-                        return Emptied::Lost;
-                    }
+            let unused = !self.books.borrow().uses(space);
+            if unused {
+                return Emptied::LetGo;
+            }
+            let nobody = self.books.borrow().users(space).is_empty();
+            if nobody {
+                let standing = joined.picture().await.map(|picture| picture.standing);
+                if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
+                    self.books.borrow_mut().forget_space(space);
+                    return Emptied::Lost;
                 }
             }
             if since >= TICK {

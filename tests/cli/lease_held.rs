@@ -167,6 +167,10 @@ fn a_lease_is_taken_refused_to_a_second_host_and_handed_over() {
     done(two.release(&areas, MIB));
     done(two.lease(&["leave", &areas.at(0)]));
     assert_eq!(two.space(), Value::Null);
+    let told = done(two.host.run(&["events"]));
+    for words in ["lockspace LS: joined, generation 1", "lockspace LS: left"] {
+        assert!(told.contains(words), "no {words:?}: {told}");
+    }
     one.sees(2, "FREE");
     done(one.lease(&["leave", &areas.at(0)]));
 }

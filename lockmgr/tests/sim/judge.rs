@@ -21,6 +21,9 @@ pub struct Claim {
     pub grant: u64,
 }
 
+/// A write of a sector with one writer: whose, in which life of that host, and its bytes.
+type Landed = (usize, u64, IoId, Box<[u8]>);
+
 #[derive(Default, Debug)]
 struct Resource {
     grants: u64,
@@ -45,8 +48,8 @@ pub struct Judge {
     /// Lock value blocks that were read, and owners that heard that somebody waits.
     pub blocks_read: u64,
     pub owners_asked: u64,
-    /// What landed last in each sector with one writer: by which life of the host, and which write.
-    own: HashMap<u64, (usize, u64, IoId, Box<[u8]>)>,
+    /// What landed last in each sector with one writer.
+    own: HashMap<u64, Landed>,
 }
 
 impl Resource {

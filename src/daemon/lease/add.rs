@@ -175,6 +175,10 @@ pub async fn begin(
     let (tell, told) = oneshot::channel();
     let keeper =
         Keeper::start(us, u64::from_ne_bytes(seed), disk, inbox, gates, tell).map_err(no_thread)?;
+    // One that has no room for its first call has ended.
+    let volume = carried.as_ref().map(|carried| &*carried.volume);
+    let reporter = spaces.news.reporter(&place.path, volume);
+    let _ = keeper.call(Call::Report(reporter));
     let joined = Rc::new(Joined {
         place,
         device: found.device,

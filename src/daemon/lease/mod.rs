@@ -22,6 +22,7 @@ mod follow;
 pub mod hold;
 pub mod join;
 mod look;
+mod news;
 pub mod site;
 mod words;
 
@@ -48,6 +49,7 @@ use crate::together::together;
 use carried::Carried;
 use follow::OnGroup;
 use look::{Device, Looks};
+use news::Newsroom;
 
 /// Most lockspaces: some MiB of locked memory and four threads each.
 const LOCKSPACES_MAX: usize = 64;
@@ -63,6 +65,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Lockspaces {
     joined: RefCell<Vec<Rc<Joined>>>,
     pub(crate) looks: Looks,
+    /// What their keepers tell.
+    pub(super) news: Newsroom,
     /// Held from the look for others to the entry in the list.
     changes: tokio::sync::Mutex<()>,
 }

@@ -32,6 +32,7 @@ pub struct Boot<'a> {
     plan: Vec<String>,
     interactive: bool,
     sanblk: Option<PathBuf>,
+    programs: Vec<PathBuf>,
     files: Vec<(String, String)>,
     trees: Vec<(String, PathBuf)>,
 }
@@ -85,6 +86,7 @@ impl<'a> Boot<'a> {
             plan: Vec::new(),
             interactive: false,
             sanblk: None,
+            programs: Vec::new(),
             files: Vec::new(),
             trees: Vec::new(),
         }
@@ -99,6 +101,12 @@ impl<'a> Boot<'a> {
     /// The binary under test.
     pub fn sanblk(mut self, binary: &Path) -> Self {
         self.sanblk = Some(binary.to_owned());
+        self
+    }
+
+    /// A program beside it.
+    pub fn program(mut self, binary: &Path) -> Self {
+        self.programs.push(binary.to_owned());
         self
     }
 
@@ -179,6 +187,11 @@ impl<'a> Boot<'a> {
         if let Some(sanblk) = &self.sanblk {
             fs::copy(sanblk, share.join("bin/sanblk"))
                 .with_context(|| sanblk.display().to_string())?;
+        }
+        for program in &self.programs {
+            let name = program.file_name().context("a program")?;
+            fs::copy(program, share.join("bin").join(name))
+                .with_context(|| program.display().to_string())?;
         }
         let shipped = self.lab.repo.join("dist");
         if shipped.is_dir() {

@@ -312,6 +312,19 @@ fn sanblk(lab: &Lab) -> Result<PathBuf> {
     Ok(target_dir(&lab.repo).join("release/sanblk"))
 }
 
+/// Builds a program of `examples/`, for the guest.
+fn example(lab: &Lab, name: &str) -> Result<PathBuf> {
+    let status = cargo(lab)
+        .args(["build", "--quiet", "--release", "--locked", "-p", "sanblk"])
+        .args(["--example", name])
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("{name} does not build");
+    }
+    Ok(target_dir(&lab.repo).join("release/examples").join(name))
+}
+
 fn run(
     lab: &Lab,
     chosen: &[Scenario],

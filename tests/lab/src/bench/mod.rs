@@ -43,7 +43,7 @@ pub enum Suite {
     Scheduler,
     /// How long IO stands still when a path is lost
     Failover,
-    /// What taking and giving back a lease takes, beside sanlock
+    /// What taking and giving back a lease takes, beside sanlock, and a renewal while a path is lost
     Leases,
 }
 
@@ -154,11 +154,14 @@ fn measure(
     settings: &Settings,
     suite: Suite,
 ) -> Result<(Vec<Value>, Vec<String>)> {
-    let mut guest = Boot::new(lab, image, accel, 2, 3072)
+    let mut boot = Boot::new(lab, image, accel, 2, 3072)
         .plan([format!("bench-{}", suite.name())])
         .file("bench.env", settings.env(suite))
-        .sanblk(sanblk)
-        .start()?;
+        .sanblk(sanblk);
+    if suite == Suite::Leases {
+        boot = boot.program(&crate::example(lab, "renewals")?);
+    }
+    let mut guest = boot.start()?;
     let mut host = HostLoad::start(guest.pid());
     let mut rows = Vec::new();
     let mut versions = Vec::new();
