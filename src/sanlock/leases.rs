@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use lockmgr::ondisk::{ForceMode, Name};
 use lockmgr::{LeaseError, LeaseId, Mode, OnOwner};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::areas;
 use super::clients::{ClientId, Key, Lease, Lvb, Parting, Wish};
@@ -16,6 +17,11 @@ use super::wire::{Command, Refusal, Release, Whose};
 use crate::control::server::Progress;
 use crate::daemon::lease::Joined;
 use crate::daemon::lease::hold::NotDone;
+
+/// How long a client waits for what became of its last attempt.
+const SETTLED: Duration = Duration::from_secs(10);
+/// How often it looks.
+const POLL: Duration = Duration::from_millis(20);
 
 /// The resource of every volume group that guards its metadata.
 const VG_LOCK: &[u8] = b"VGLK";
@@ -107,6 +113,18 @@ async fn one(
     Ok(())
 }
 
+/// Asks the keeper when it is done with the lease. An attempt that came to nothing is taken back after it was answered; the real
+/// daemon answers afterwards, and so clients that try again at once are not used to hear of it.
+async fn settled<T>(ask: impl AsyncFn() -> Result<T, NotDone>) -> Result<T, NotDone> {
+    let end = Instant::now() + SETTLED;
+    loop {
+        match ask().await {
+            Err(NotDone::Lease(LeaseError::Busy)) if Instant::now() < end => sleep(POLL).await,
+            done => return done,
+        }
+    }
+}
+
 /// Has the keeper acquire a lease; its version.
 async fn ask(
     service: &Service,
@@ -161,7 +179,8 @@ async fn ask(
             .site(&service.daemon, &place)
             .await;
     }
-    match joined.acquire(id, name, mode, on_owner).await {
+    let acquire = async || joined.acquire(id, name, mode, on_owner).await;
+    match settled(acquire).await {
         Ok(had) => {
             if name.as_bytes() == VG_LOCK {
                 metadata_changed(service, lockspace).await;
@@ -346,8 +365,11 @@ async fn converted(
         metadata_changed(service, key.space).await;
     }
     let lvb = lvb.filter(|_| mode == Mode::Shared && joined.geometry.lvb_sector().is_some());
-    let done = joined.convert(id, mode, lvb, &Progress::silent()).await;
-    done.map_err(|error| match error {
+    let convert = async || {
+        let lvb = lvb.clone();
+        joined.convert(id, mode, lvb, &Progress::silent()).await
+    };
+    settled(convert).await.map_err(|error| match error {
         NotDone::Lease(LeaseError::AlreadyHeld) => Refusal::Already,
         error => not_done(&error),
     })?;

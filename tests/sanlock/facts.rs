@@ -11,6 +11,8 @@ use sanblk::sanlock::wire::structs::{Callback, Host, Lockspace, Rentry, Resource
 
 /// Version of the daemon: `data2` of the answer to VERSION.
 const VERSION: Range<usize> = 28..32;
+/// The I/O timeout in a slot, in seconds: `data2` of the answer to READ_LOCKSPACE. Hosts of the tests have another.
+const SLOT_TIMEOUT: Range<usize> = 28..32;
 /// Seconds of somebody's clock: `timestamp` of a host.
 const TIMESTAMP: Range<usize> = 16..24;
 /// The I/O timeout of a host, in seconds: hosts of the tests have another.
@@ -180,6 +182,7 @@ pub fn answer(request: &Request, stream: &mut impl Read) -> Vec<String> {
     };
     let hidden: &[_] = match request {
         Request::Version => &[VERSION],
+        Request::ReadLockspace(_) => &[SLOT_TIMEOUT],
         _ => &[],
     };
     let bytes = facts.show("header", HEADER_LEN, hidden);

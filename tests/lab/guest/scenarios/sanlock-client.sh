@@ -14,6 +14,8 @@ done
     mkdir -p /run/theirs
     SANLOCK_RUN_DIR=/run/theirs exec sanlock daemon -D -w 0 -U root -G root -e north >/tmp/theirs.log 2>&1
 ) &
+# What our name in lockspaces is made of.
+printf '%032d\n' 2 >/etc/machine-id
 (cd "$DIRS/ours" && exec sanblk daemon --sanlock-socket >/tmp/ours.log 2>&1) &
 
 # tool WHO WORDS...: both streams, and the exit code.
