@@ -10,6 +10,7 @@ mod accel;
 mod apt;
 mod bench;
 mod cache;
+mod cluster;
 mod command;
 mod cuts;
 mod guest;
