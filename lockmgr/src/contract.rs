@@ -70,6 +70,8 @@ pub enum Order {
         id: LeaseId,
         /// The mode.
         mode: Mode,
+        /// One sector to leave in the lock value block, on the way to shared.
+        lvb: Option<Box<[u8]>>,
     },
     /// Let go. Whoever holds it has stopped to use it, and nothing that it wrote can still land: another host may own it in the
     /// same instant. Answered by [`Note::Released`]. While it is being acquired: give up, which is
@@ -80,6 +82,16 @@ pub enum Order {
         /// Its area.
         id: LeaseId,
         /// One sector to leave in the lock value block. Exclusive holders only.
+        lvb: Option<Box<[u8]>>,
+    },
+    /// Let go as [`Order::Release`] does, and leave the resource under another name: whoever asks for it by the old one is
+    /// refused. Exclusive holders only. Answered like it.
+    Rename {
+        /// Its area.
+        id: LeaseId,
+        /// The name that is left.
+        name: Name,
+        /// As in [`Order::Release`].
         lvb: Option<Box<[u8]>>,
     },
     /// Read the lock value block. Answered by [`Note::Lvb`] or [`Note::Failed`].

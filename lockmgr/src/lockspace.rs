@@ -524,12 +524,18 @@ impl Lockspace {
                 let result = self.acquire(now, id, name, mode, on_owner);
                 self.answer(id, result);
             }
-            Order::Convert { id, mode } => {
-                let result = self.with_lease(now, id, true, |cx, lease| lease.convert(cx, mode));
+            Order::Convert { id, mode, lvb } => {
+                let act = |cx: &mut Cx, lease: &mut Lease| lease.convert(cx, mode, lvb);
+                let result = self.with_lease(now, id, true, act);
                 self.answer(id, result);
             }
             Order::Release { id, lvb } => {
                 let result = self.with_lease(now, id, false, |cx, lease| lease.release(cx, lvb));
+                self.answer(id, result);
+            }
+            Order::Rename { id, name, lvb } => {
+                let act = |cx: &mut Cx, lease: &mut Lease| lease.rename(cx, name, lvb);
+                let result = self.with_lease(now, id, false, act);
                 self.answer(id, result);
             }
             Order::ReadLvb { id } => {

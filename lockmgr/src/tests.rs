@@ -370,6 +370,7 @@ fn shared_by_two_and_exclusive_by_neither_until_one_lets_go() {
     let exclusive = Order::Convert {
         id: LEASE,
         mode: Mode::Exclusive,
+        lvb: None,
     };
     room.order(one, exclusive);
     let shared = LeaseError::SharedBy {
@@ -388,6 +389,7 @@ fn shared_by_two_and_exclusive_by_neither_until_one_lets_go() {
     let exclusive = Order::Convert {
         id: LEASE,
         mode: Mode::Exclusive,
+        lvb: None,
     };
     room.order(one, exclusive);
     assert!(matches!(
@@ -400,6 +402,7 @@ fn shared_by_two_and_exclusive_by_neither_until_one_lets_go() {
     let shared = Order::Convert {
         id: LEASE,
         mode: Mode::Shared,
+        lvb: None,
     };
     room.order(one, shared);
     assert!(matches!(
@@ -605,6 +608,64 @@ fn the_value_block_is_left_for_the_next() {
 }
 
 #[test]
+fn the_value_block_is_left_on_the_way_to_shared_as_well() {
+    let mut room = Room::new();
+    let (one, two) = (room.member(1), room.member(2));
+    room.holds(one, Mode::Exclusive);
+    let bytes = vec![9; 512].into_boxed_slice();
+    let shared = |lvb| Order::Convert {
+        id: LEASE,
+        mode: Mode::Shared,
+        lvb,
+    };
+    room.order(one, shared(Some(bytes.clone())));
+    let note = room.note(one);
+    assert!(matches!(note, Note::Converted { .. }), "{note:?}");
+    assert!(room.leader().is_free());
+    room.holds(two, Mode::Shared);
+    room.order(two, Order::ReadLvb { id: LEASE });
+    let note = room.note(two);
+    assert!(matches!(&note, Note::Lvb { bytes: read, .. } if *read == bytes));
+    // Nobody alone: nothing is left.
+    let exclusive = Order::Convert {
+        id: LEASE,
+        mode: Mode::Exclusive,
+        lvb: Some(bytes),
+    };
+    room.order(two, exclusive);
+    assert_eq!(room.error(two), LeaseError::NotExclusive);
+}
+
+#[test]
+fn a_resource_is_left_under_another_name() {
+    let mut room = Room::new();
+    let (one, two) = (room.member(1), room.member(2));
+    let rename = || Order::Rename {
+        id: LEASE,
+        name: name("gone"),
+        lvb: None,
+    };
+    room.holds(two, Mode::Shared);
+    room.order(two, rename());
+    assert_eq!(room.error(two), LeaseError::NotExclusive);
+    let release = Order::Release {
+        id: LEASE,
+        lvb: None,
+    };
+    room.order(two, release);
+    room.notes(two);
+    room.holds(one, Mode::Exclusive);
+    let lver = room.leader().lver;
+    room.order(one, rename());
+    assert!(matches!(room.note(one), Note::Released { .. }));
+    let leader = room.leader();
+    assert_eq!((leader.resource_name, leader.lver), (name("gone"), lver));
+    assert!(leader.is_free());
+    room.acquire(two, Mode::Exclusive, OnOwner::Refuse);
+    assert!(matches!(room.error(two), LeaseError::Bad(_)));
+}
+
+#[test]
 fn an_event_is_told_once_and_the_bit_goes_after_a_minute() {
     let mut room = Room::new();
     let (one, two) = (room.member(1), room.member(2));
@@ -784,6 +845,7 @@ fn orders_that_make_no_sense_are_answered() {
         Order::Convert {
             id: LEASE,
             mode: Mode::Shared,
+            lvb: None,
         },
     );
     assert_eq!(room.error(host), LeaseError::AlreadyHeld);

@@ -24,6 +24,7 @@ use crate::control::client::{self, NoDaemon};
 use crate::control::{Reply, Request};
 use crate::failure::{Failure, Kind};
 use crate::host::records;
+use crate::kill_helper;
 use crate::layout::Layout;
 
 /// One iSCSI LUN over several storage networks as one block device, /dev/ublkbN.
@@ -45,6 +46,8 @@ enum Verb {
     Events(events::Arguments),
     Lease(lease::Arguments),
     Daemon(daemon::Arguments),
+    #[command(name = kill_helper::VERB, hide = true)]
+    KillHelper,
 }
 
 /// Runs the program.
@@ -69,6 +72,10 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => on_tokio(status::run(&layout, arguments)),
         Verb::Lease(arguments) => lease::run(&layout, arguments),
         Verb::Daemon(arguments) => daemon::run(layout, arguments),
+        Verb::KillHelper => {
+            kill_helper::serve();
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,9 @@
 //!
 //! One call per lease at a time: the lockspace's notes name the lease, not the call.
 
+use lockmgr::ondisk::{Event, ForceMode, HostId, Name};
 use lockmgr::{JoinError, LeaseError, LeaseId, Mode, Note, OnOwner};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::picture::Picture;
 
@@ -29,7 +30,7 @@ pub enum Call {
         /// Its area.
         id: LeaseId,
         /// Its name.
-        name: lockmgr::ondisk::Name,
+        name: Name,
         /// How.
         mode: Mode,
         /// Whether to wait for the death of its owner.
@@ -43,6 +44,8 @@ pub enum Call {
         id: LeaseId,
         /// How.
         mode: Mode,
+        /// One sector for the lock value block, on the way to shared.
+        lvb: Option<Box<[u8]>>,
         /// Where the answer goes.
         reply: Reply<(), LeaseError>,
     },
@@ -55,6 +58,37 @@ pub enum Call {
         /// Where the answer goes.
         reply: Reply<(), LeaseError>,
     },
+    /// Let go, and leave the resource under another name.
+    Rename {
+        /// Its area.
+        id: LeaseId,
+        /// The name that is left.
+        name: Name,
+        /// One sector for the lock value block.
+        lvb: Option<Box<[u8]>>,
+        /// Where the answer goes.
+        reply: Reply<(), LeaseError>,
+    },
+    /// Ask the owner of a lease to let go.
+    Ask {
+        /// Its area.
+        id: LeaseId,
+        /// Its name.
+        name: Name,
+        /// Force or graceful.
+        force_mode: ForceMode,
+        /// Where the answer goes.
+        reply: Reply<(), LeaseError>,
+    },
+    /// Tell a host something.
+    Tell {
+        /// Whom.
+        host: HostId,
+        /// What.
+        event: Event,
+    },
+    /// What other hosts say from now on goes here; what finds no room is lost.
+    Hear(mpsc::Sender<Heard>),
     /// Read the lock value block of a lease that is held.
     ReadLvb {
         /// Its area.
@@ -66,6 +100,48 @@ pub enum Call {
     Look(oneshot::Sender<Picture>),
 }
 
+/// What another host says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// An event.
+    Told {
+        /// Whose.
+        from: HostId,
+        /// Its generation.
+        generation: u64,
+        /// What it is.
+        event: Event,
+    },
+    /// It wants a lease that we hold.
+    AskedToRelease {
+        /// Its area.
+        id: LeaseId,
+        /// How much.
+        force_mode: ForceMode,
+    },
+}
+
+impl Heard {
+    /// What a note says of other hosts.
+    pub(super) fn of(note: &Note) -> Option<Heard> {
+        match *note {
+            Note::Told {
+                from,
+                generation,
+                event,
+            } => Some(Heard::Told {
+                from,
+                generation,
+                event,
+            }),
+            Note::AskedToRelease { id, force_mode } => {
+                Some(Heard::AskedToRelease { id, force_mode })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What is under way with a lease.
 #[derive(Debug)]
 pub(super) enum Errand {
@@ -74,6 +150,7 @@ pub(super) enum Errand {
     GiveUp(Reply<u64, LeaseError>, Reply<(), LeaseError>),
     Convert(Reply<(), LeaseError>),
     Release(Reply<(), LeaseError>),
+    Ask(Reply<(), LeaseError>),
     Lvb(Reply<Box<[u8]>, LeaseError>),
 }
 
@@ -85,7 +162,9 @@ impl Errand {
                 let _ = acquirer.send(Err(error));
                 let _ = releaser.send(Ok(()));
             }
-            Errand::Convert(reply) | Errand::Release(reply) => drop(reply.send(Err(error))),
+            Errand::Convert(reply) | Errand::Release(reply) | Errand::Ask(reply) => {
+                let _ = reply.send(Err(error));
+            }
             Errand::Lvb(reply) => drop(reply.send(Err(error))),
         }
     }
@@ -197,6 +276,11 @@ impl Book {
                     let _ = reply.send(Ok(()));
                 }
             }
+            Note::Asked { id } => match self.take(*id) {
+                Some(Errand::Ask(reply)) => drop(reply.send(Ok(()))),
+                Some(other) => self.enter(*id, other),
+                None => {}
+            },
             Note::Lvb { id, bytes } => {
                 if let Some(Errand::Lvb(reply)) = self.take(*id) {
                     let _ = reply.send(Ok(bytes.clone()));
@@ -227,7 +311,6 @@ impl Book {
             | Note::Reclaimed { .. }
             | Note::ReclaimFailed { .. }
             | Note::LeaderLost { .. }
-            | Note::Asked { .. }
             | Note::Told { .. }
             | Note::AskedToRelease { .. } => {}
         }

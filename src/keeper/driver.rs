@@ -12,8 +12,9 @@ use lockmgr::{
     GateOrder, Identity, Input, IoId, JoinError, LeaseError, LeaseId, Lockspace, Note, Order,
     Output, WriteOutcome,
 };
+use tokio::sync::mpsc;
 
-use super::book::{Book, Call, Errand, LeaveError, Reply};
+use super::book::{Book, Call, Errand, Heard, LeaveError, Reply};
 use super::disk::{Answer, Job, LeaseDisk};
 use super::gates::Gates;
 use super::picture::{Holding, Picture, Standing, why_lost};
@@ -28,6 +29,8 @@ pub(super) struct Driver {
     disk: Box<dyn LeaseDisk>,
     gates: Gates,
     book: Book,
+    /// Who listens to other hosts.
+    ear: Option<mpsc::Sender<Heard>>,
     clock: fn() -> Instant,
     /// Where the data path's word comes from, that it is drained.
     drained: Sender<()>,
@@ -60,6 +63,7 @@ impl Driver {
             disk,
             gates,
             book: Book::joining(joined),
+            ear: None,
             clock,
             drained,
             standing: Standing::Joining,
@@ -154,11 +158,47 @@ impl Driver {
                     self.tell(Input::Order(order));
                 }
             }
-            Call::Convert { id, mode, reply } => {
-                if self.enter(id, Errand::Convert(reply)) {
-                    self.tell(Input::Order(Order::Convert { id, mode }));
+            Call::Convert {
+                id,
+                mode,
+                lvb,
+                reply,
+            } => {
+                if self.is_no_sector(lvb.as_deref()) {
+                    let _ = reply.send(Err(LeaseError::NoRoomForLvb));
+                } else if self.enter(id, Errand::Convert(reply)) {
+                    self.tell(Input::Order(Order::Convert { id, mode, lvb }));
                 }
             }
+            Call::Rename {
+                id,
+                name,
+                lvb,
+                reply,
+            } => {
+                if self.is_no_sector(lvb.as_deref()) {
+                    let _ = reply.send(Err(LeaseError::NoRoomForLvb));
+                } else if self.enter(id, Errand::Release(reply)) {
+                    self.tell(Input::Order(Order::Rename { id, name, lvb }));
+                }
+            }
+            Call::Ask {
+                id,
+                name,
+                force_mode,
+                reply,
+            } => {
+                let order = Order::Ask {
+                    id,
+                    name,
+                    force_mode,
+                };
+                if self.enter(id, Errand::Ask(reply)) {
+                    self.tell(Input::Order(order));
+                }
+            }
+            Call::Tell { host, event } => self.tell(Input::Order(Order::Tell { host, event })),
+            Call::Hear(ear) => self.ear = Some(ear),
             Call::Release { id, lvb, reply } => self.release(id, lvb, reply),
             Call::ReadLvb { id, reply } => {
                 if self.enter(id, Errand::Lvb(reply)) {
@@ -170,7 +210,7 @@ impl Driver {
 
     /// Writes an errand down, or answers it at once.
     fn enter(&mut self, id: LeaseId, errand: Errand) -> bool {
-        let new = matches!(errand, Errand::Acquire(_));
+        let new = matches!(errand, Errand::Acquire(_) | Errand::Ask(_));
         if self.is_ending() {
             errand.fail(LeaseError::NotJoined);
         } else if self.book.is_busy(id)
@@ -184,9 +224,12 @@ impl Driver {
         false
     }
 
+    fn is_no_sector(&self, lvb: Option<&[u8]>) -> bool {
+        lvb.is_some_and(|bytes| bytes.len() != self.us.geometry.sector_bytes())
+    }
+
     fn release(&mut self, id: LeaseId, lvb: Option<Box<[u8]>>, reply: Reply<(), LeaseError>) {
-        let sector = self.us.geometry.sector_bytes();
-        if lvb.as_ref().is_some_and(|bytes| bytes.len() != sector) {
+        if self.is_no_sector(lvb.as_deref()) {
             let _ = reply.send(Err(LeaseError::NoRoomForLvb));
             return;
         }
@@ -337,6 +380,10 @@ impl Driver {
                 self.names.remove(id);
             }
             _ => {}
+        }
+        if let (Some(heard), Some(ear)) = (Heard::of(&note), &self.ear) {
+            // Full, or gone: other hosts do not wait for an answer.
+            let _ = ear.try_send(heard);
         }
         if let Some(id) = self.book.note(&note) {
             let order = Order::Release { id, lvb: None };

@@ -32,7 +32,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use lockmgr::time::Instant;
 use lockmgr::{Identity, JoinError};
 
-pub use book::{Call, LeaveError, Reply};
+pub use book::{Call, Heard, LeaveError, Reply};
 pub use driver::LEASES_MAX;
 pub use gates::{Gates, Protected, Told};
 pub use picture::{Holding, Picture, Standing, why_lost};

@@ -4,6 +4,7 @@
 mod attach;
 mod daemon;
 mod discover;
+mod kill_helper;
 mod lease;
 mod lease_held;
 mod lease_sanlock;

@@ -19,6 +19,7 @@
 //! | [`params`] | a LUN's limits as the driver wants them |
 //! | [`kernel`] | may this kernel run a ublk device at all? |
 //! | [`process`] | locked memory, IO flusher, no core dump |
+//! | [`dm`] | what a device of the device mapper is made of |
 //! | [`interface`] | which interface's connected route holds an address |
 //! | [`clock`] | `CLOCK_BOOTTIME` |
 #![deny(unsafe_code)]
@@ -26,6 +27,7 @@
 pub mod clock;
 pub mod control;
 pub mod device;
+pub mod dm;
 pub mod event;
 pub mod interface;
 pub mod kernel;

@@ -51,6 +51,16 @@ pub fn forbid_core_dump() -> io::Result<()> {
     }
 }
 
+/// What this process starts has its standard input, output and error output, and nothing else of it, not even what it was
+/// itself started with.
+///
+/// # Errors
+///
+/// ENOSYS before Linux 5.11.
+pub fn pass_on_no_descriptors() -> io::Result<()> {
+    host::close_on_exec_from(3)
+}
+
 /// The out-of-memory killer takes everybody else first.
 ///
 /// # Errors

@@ -33,7 +33,7 @@ impl Lease {
                     Goal::Reclaim { .. } => Some(|held| Then::Reclaimed { held }),
                     _ => None,
                 };
-                self.share(cx, leader, false, then)
+                self.share(cx, leader, false, None, then)
             }
         }
     }

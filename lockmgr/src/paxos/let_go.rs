@@ -17,7 +17,9 @@ use super::{Cx, Held, Lease, LeaseError, Lvb, Mode, Next, State, leader_bytes};
 use crate::contract::{LeaseId, Note};
 use crate::io::{IoId, Outbox, WriteOutcome};
 use crate::mutant::Mutant;
-use crate::ondisk::{DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, PaxosLeader};
+use crate::ondisk::{
+    DBLOCK_RELEASED, Dblock, HostSector, LeaderFlags, ModeBlock, Name, PaxosLeader,
+};
 use crate::own_sector::Progress;
 use crate::time::Instant;
 use crate::timing::{OWNER_POLL, RENEWAL_RETRY};
@@ -30,6 +32,8 @@ pub(super) struct LettingGo {
     known: Option<PaxosLeader>,
     /// What our mode block becomes.
     mode: ModeBlock,
+    /// The name that the resource is left under, if another.
+    rename: Option<Name>,
     then: Then,
     phase: Phase,
 }
@@ -153,7 +157,13 @@ fn released(block: &HostSector, mode: ModeBlock) -> HostSector {
 
 impl Lease {
     /// Releases what is held.
-    pub(super) fn give_back(&mut self, cx: &mut Cx, held: Held, lvb: Option<Lvb>) -> Next {
+    pub(super) fn give_back(
+        &mut self,
+        cx: &mut Cx,
+        held: Held,
+        lvb: Option<Lvb>,
+        rename: Option<Name>,
+    ) -> Next {
         let mode = ModeBlock::NONE;
         let then = Then::Released;
         let lver = held.leader.lver;
@@ -167,6 +177,7 @@ impl Lease {
                         lver,
                         known: None,
                         mode,
+                        rename,
                         then,
                         phase,
                     },
@@ -179,6 +190,7 @@ impl Lease {
                     lver,
                     known,
                     mode,
+                    rename,
                     then,
                     phase,
                 };
@@ -199,6 +211,7 @@ impl Lease {
         cx: &mut Cx,
         leader: PaxosLeader,
         converted: bool,
+        lvb: Option<Lvb>,
         then: Option<fn(Held) -> Then>,
     ) -> Next {
         let mode = ModeBlock::of_shared(cx.generation);
@@ -213,13 +226,15 @@ impl Lease {
         };
         let lver = leader.lver;
         let known = Some(leader);
-        // Before the leader is free: whoever wins it next must see that we share it.
-        self.write_own(cx, HostSector { mode, ..self.block });
-        let phase = Phase::Sharing;
+        let phase = match lvb {
+            Some(lvb) => self.write_lvb(cx, lvb),
+            None => self.say_shared(cx, mode),
+        };
         State::LettingGo(LettingGo {
             lver,
             known,
             mode,
+            rename: None,
             then,
             phase,
         })
@@ -241,10 +256,17 @@ impl Lease {
                 lver,
                 known: None,
                 mode,
+                rename: None,
                 then,
                 phase,
             },
         )
+    }
+
+    /// Before the leader is free: whoever wins it next must see that we share it.
+    fn say_shared(&mut self, cx: &mut Cx, mode: ModeBlock) -> Phase {
+        self.write_own(cx, HostSector { mode, ..self.block });
+        Phase::Sharing
     }
 
     fn flag_released(&mut self, cx: &mut Cx, mut state: LettingGo) -> Next {
@@ -283,7 +305,16 @@ impl Lease {
             };
             return State::LettingGo(state);
         };
-        let found = match self.verified_leader(cx.us, data) {
+        let found = self.verified_leader(cx.us, data);
+        // Written by us already, it may be, and the answer lost.
+        let found = match state.rename {
+            Some(name) => found.or_else(|error| {
+                let renamed = self.verified_as(cx.us, &name, data);
+                renamed.map_err(|_| error)
+            }),
+            None => found,
+        };
+        let found = match found {
             Ok(found) => found,
             // Not a leader any more, or another's: nothing of ours is left in it.
             Err(error) => {
@@ -305,7 +336,10 @@ impl Lease {
         } else {
             return self.flag_released(cx, state);
         };
-        let leader = free(&leader, cx);
+        let mut leader = free(&leader, cx);
+        if let Some(name) = state.rename {
+            leader.resource_name = name;
+        }
         let io = cx.write_once(self.id, self.offset(), leader_bytes(&leader));
         state.phase = Phase::Freeing { io, leader };
         State::LettingGo(state)
@@ -323,7 +357,11 @@ impl Lease {
             (Phase::Sharing, _) if own == Progress::Done => self.let_go_look(cx, state),
             (Phase::Releasing, _) if own == Progress::Done => self.finish(cx, state),
             (Phase::WritingLvb { io, .. }, WriteOutcome::Done) if *io == id => {
-                self.let_go_look(cx, state)
+                if state.mode == ModeBlock::NONE {
+                    return self.let_go_look(cx, state);
+                }
+                state.phase = self.say_shared(cx, state.mode);
+                State::LettingGo(state)
             }
             (Phase::WritingLvb { io, lvb }, WriteOutcome::Unknown) if *io == id => {
                 let lvb = lvb.clone();

@@ -220,14 +220,20 @@ impl Lease {
         lease
     }
 
-    /// Starts to convert.
-    pub fn convert(&mut self, cx: &mut Cx, mode: Mode) -> Result<(), LeaseError> {
+    /// Starts to convert; on the way to shared, after writing this lock value block, if any.
+    pub fn convert(
+        &mut self,
+        cx: &mut Cx,
+        mode: Mode,
+        lvb: Option<Box<[u8]>>,
+    ) -> Result<(), LeaseError> {
         match self.state {
             State::Held(held) if held.mode == mode => Err(LeaseError::AlreadyHeld),
             State::Held(held) => {
+                let lvb = lvb_of(cx, held.mode, lvb)?;
                 self.state = match mode {
                     Mode::Exclusive => self.start(cx, Attempt::to_exclusive(held)),
-                    Mode::Shared => self.share(cx, held.leader, true, None),
+                    Mode::Shared => self.share(cx, held.leader, true, lvb, None),
                 };
                 Ok(())
             }
@@ -241,25 +247,32 @@ impl Lease {
         match &mut self.state {
             State::Held(held) => {
                 let held = *held;
-                let lvb = match lvb {
-                    Some(_) if held.mode == Mode::Shared => return Err(LeaseError::NotExclusive),
-                    Some(bytes) => {
-                        assert_eq!(bytes.len(), cx.us.geometry.sector_bytes(), "one sector");
-                        let place = cx
-                            .us
-                            .geometry
-                            .lvb_sector()
-                            .ok_or(LeaseError::NoRoomForLvb)?;
-                        Some(Lvb { place, bytes })
-                    }
-                    None => None,
-                };
-                self.state = self.give_back(cx, held, lvb);
+                let lvb = lvb_of(cx, held.mode, lvb)?;
+                self.state = self.give_back(cx, held, lvb, None);
                 Ok(())
             }
             State::Acquiring(attempt) => attempt.cancel(),
             State::Frozen(_) => Err(LeaseError::LockspaceLost),
             _ => Err(LeaseError::Busy),
+        }
+    }
+
+    /// Starts to release what is held alone, and to leave it under another name.
+    pub fn rename(
+        &mut self,
+        cx: &mut Cx,
+        name: Name,
+        lvb: Option<Box<[u8]>>,
+    ) -> Result<(), LeaseError> {
+        match self.state {
+            State::Held(held) if held.mode == Mode::Shared => Err(LeaseError::NotExclusive),
+            State::Held(held) => {
+                let lvb = lvb_of(cx, held.mode, lvb)?;
+                self.state = self.give_back(cx, held, lvb, Some(name));
+                Ok(())
+            }
+            State::Frozen(_) => Err(LeaseError::LockspaceLost),
+            State::Acquiring(_) | State::LettingGo(_) | State::Gone => Err(LeaseError::Busy),
         }
     }
 
@@ -387,14 +400,38 @@ impl Lease {
 
     /// A leader of ours, verified: it is there, it can be read, it is this resource's, and we may use it.
     fn verified_leader(&self, us: &Identity, sector: &[u8]) -> Result<PaxosLeader, LeaseError> {
+        self.verified_as(us, &self.name, sector)
+    }
+
+    /// The same under another name.
+    fn verified_as(
+        &self,
+        us: &Identity,
+        name: &Name,
+        sector: &[u8],
+    ) -> Result<PaxosLeader, LeaseError> {
         let at = |bad: BadRecord| LeaseError::Bad(bad.at(self.offset()));
         let leader = PaxosLeader::parse(sector).map_err(at)?;
         leader.verify_geometry(us.geometry).map_err(at)?;
-        leader.verify_names(&us.space, &self.name).map_err(at)?;
+        leader.verify_names(&us.space, name).map_err(at)?;
         leader.verify_host(us.host).map_err(at)?;
         leader.joinable().map_err(LeaseError::Cannot)?;
         Ok(leader)
     }
+}
+
+/// A lock value block for the disk, if the holder may leave one and there is room.
+fn lvb_of(cx: &Cx, held: Mode, bytes: Option<Box<[u8]>>) -> Result<Option<Lvb>, LeaseError> {
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    if held == Mode::Shared {
+        return Err(LeaseError::NotExclusive);
+    }
+    let geometry = cx.us.geometry;
+    assert_eq!(bytes.len(), geometry.sector_bytes(), "one sector");
+    let place = geometry.lvb_sector().ok_or(LeaseError::NoRoomForLvb)?;
+    Ok(Some(Lvb { place, bytes }))
 }
 
 /// The bytes of a leader.

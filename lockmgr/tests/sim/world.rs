@@ -1029,7 +1029,14 @@ impl World {
             self.judge.share(resource, host);
         }
         let id = LeaseId(resource_offset(self.plan.geometry, resource));
-        self.input(host, Input::Order(Order::Convert { id, mode }));
+        self.input(
+            host,
+            Input::Order(Order::Convert {
+                id,
+                mode,
+                lvb: None,
+            }),
+        );
     }
 
     fn release(&mut self, host: usize, resource: usize) {

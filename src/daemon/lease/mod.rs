@@ -2,7 +2,7 @@
 //! released or the daemon ends.
 //!
 //! ```text
-//!   join    a number in a lockspace, and giving it back
+//!   add     a number in a lockspace, and giving it back; join: the verbs for it
 //!   hold    acquire, convert, release
 //!   carried lockspaces on volumes of this daemon: sessions and gate
 //!   look    opens devices and sees what they have, on threads that may hang
@@ -12,6 +12,7 @@
 //! A verb looks, calls a keeper and waits for its answer. A client that goes away meanwhile changes nothing: what was
 //! asked for goes on, and `lease status` shows it.
 
+pub mod add;
 mod carried;
 pub mod hold;
 pub mod join;
@@ -23,7 +24,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use iscsi_client::wire::Isid;
-use lockmgr::LeaseError;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::timing::Timing;
 use tokio::sync::oneshot;
@@ -33,7 +33,7 @@ use crate::control::LeasePlace;
 use crate::control::server::Progress;
 use crate::daemon::volume::Volume;
 use crate::failure::{Failure, Kind};
-use crate::keeper::{Call, Keeper, NoKeeper, Picture, Standing};
+use crate::keeper::{Call, Keeper, Picture, Standing};
 use crate::lease::place::Place;
 use crate::report::{LockspaceReport, LockspacesReport};
 use crate::together::together;
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub struct Lockspaces {
     joined: RefCell<Vec<Rc<Joined>>>,
-    looks: Looks,
+    pub(crate) looks: Looks,
     /// Held from the look for others to the entry in the list.
     changes: tokio::sync::Mutex<()>,
 }
@@ -79,11 +79,10 @@ impl Joined {
         device.map_or(self.place.path == place.path, |there| there == self.device)
     }
 
-    fn call(&self, call: Call) -> Result<(), Failure> {
-        self.keeper.call(call).map_err(|error| match error {
-            NoKeeper::Ended => words::gone(&self.space),
-            NoKeeper::Busy => self.stuck(),
-        })
+    /// Whether nothing of it is lost.
+    async fn is_whole(&self) -> bool {
+        let picture = self.picture().await;
+        picture.is_some_and(|picture| picture.standing == Standing::Joined)
     }
 
     fn stuck(&self) -> Failure {
@@ -95,7 +94,7 @@ impl Joined {
     }
 
     /// How it stands; `None` if its keeper does not say.
-    async fn picture(&self) -> Option<Picture> {
+    pub(crate) async fn picture(&self) -> Option<Picture> {
         let (tell, told) = oneshot::channel();
         self.keeper.call(Call::Look(tell)).ok()?;
         timeout(LOOK_LIMIT, told).await.ok()?.ok()
@@ -104,29 +103,20 @@ impl Joined {
     async fn report(&self) -> LockspaceReport {
         words::lockspace(self, self.picture().await.as_ref())
     }
+}
 
-    /// Waits for the answer to a call about a lease.
-    async fn answer<T>(
-        &self,
-        name: &str,
-        told: oneshot::Receiver<Result<T, LeaseError>>,
-        progress: &Progress,
-    ) -> Result<T, Failure> {
-        let mut told = std::pin::pin!(told);
-        let result = tokio::select! {
-            result = &mut told => result,
-            () = sleep(PATIENCE) => {
-                progress.say(format!("waiting for {name} of lockspace {}", self.space));
-                told.await
-            }
-        };
-        match result {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                let picture = self.picture().await;
-                Err(words::not_done(self, picture.as_ref(), name, error))
-            }
-            Err(_) => Err(words::gone(&self.space)),
+/// Waits, and says what for when it takes long.
+async fn patiently<T>(
+    done: impl Future<Output = T>,
+    progress: &Progress,
+    saying: impl FnOnce() -> String,
+) -> T {
+    let mut done = std::pin::pin!(done);
+    tokio::select! {
+        result = &mut done => result,
+        () = sleep(PATIENCE) => {
+            progress.say(saying());
+            done.await
         }
     }
 }
@@ -139,8 +129,14 @@ fn place(of: &LeasePlace) -> Place {
 }
 
 impl Lockspaces {
+    /// The one of this name.
+    pub(crate) fn named(&self, name: &Name) -> Option<Rc<Joined>> {
+        let all = self.all();
+        all.into_iter().find(|joined| joined.space == *name)
+    }
+
     /// Those whose keepers live.
-    fn all(&self) -> Vec<Rc<Joined>> {
+    pub(crate) fn all(&self) -> Vec<Rc<Joined>> {
         let mut joined = self.joined.borrow_mut();
         joined.retain(|joined| !joined.keeper.has_ended());
         joined.clone()
@@ -217,7 +213,7 @@ impl Lockspaces {
     pub(super) fn abandon(&self, volume: &Volume) {
         if let Some(joined) = self.guardian(volume) {
             joined.carried.iter().for_each(Carried::refuse);
-            if joined.call(Call::Abandon).is_err() {
+            if joined.keeper.call(Call::Abandon).is_err() {
                 tracing::error!("lockspace {}: its keeper takes no call", joined.space);
             }
         }
@@ -256,7 +252,7 @@ impl Lockspaces {
                     "lockspace {space}: writes of {node} may be under way"
                 ));
             }
-            let asked = joined.call(Call::Leave(tell));
+            let asked = joined.keeper.call(Call::Leave(tell));
             match (asked, timeout(limit, told).await) {
                 (Err(_), _) | (_, Ok(Ok(Ok(())))) => None,
                 _ => Some(held(joined).await),

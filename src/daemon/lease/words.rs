@@ -6,7 +6,8 @@ use lockmgr::ondisk::{HostId, Name};
 use lockmgr::timing::Timing;
 use lockmgr::{HostState, JoinError, LeaseError, Mode};
 
-use super::{Carried, Joined};
+use super::add::NotAdded;
+use super::{Carried, Joined, LOCKSPACES_MAX};
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Holding, Picture, Standing, why_lost};
 use crate::lease::place::Place;
@@ -32,8 +33,58 @@ impl From<Mode> for ModeWord {
     }
 }
 
+/// Why a lockspace was not joined.
+pub fn not_added(error: NotAdded) -> Failure {
+    let refused = |what: String, next: &str| Failure::new(Kind::Refused, what, next);
+    match error {
+        NotAdded::Unfit(failure) | NotAdded::Host(failure) => failure,
+        NotAdded::OtherName(name) => refused(format!("lockspace {name} is there"), ""),
+        NotAdded::Impatient {
+            wanted,
+            theirs,
+            least,
+        } => Failure::new(
+            Kind::Usage,
+            format!(
+                "--io-timeout {}: the slot asks for a wait of {} s, after which a number taken with this is lost again",
+                wanted.io_timeout_s(),
+                theirs.settle().as_secs()
+            ),
+            match least {
+                Some(least) => {
+                    format!("give at least {least}; all hosts of a lockspace should have the same")
+                }
+                None => "make the lockspace anew".to_owned(),
+            },
+        ),
+        NotAdded::Already(other) | NotAdded::UnderWay(other) | NotAdded::Otherwise(other) => {
+            refused(
+                format!(
+                    "this host is host {} of lockspace {} already, at {}",
+                    other.host, other.space, other.place
+                ),
+                "leave it first: sanblk lease leave",
+            )
+        }
+        NotAdded::Ending(other) => refused(
+            format!(
+                "lockspace {} is still being left: its disk does not answer",
+                other.space
+            ),
+            "try again when it does",
+        ),
+        NotAdded::Full => refused(
+            format!("{LOCKSPACES_MAX} lockspaces are joined, which is the limit"),
+            "leave one",
+        ),
+        NotAdded::HostIdBusy { joined, name } => host_id_busy(&joined.space, joined.host, &name),
+        NotAdded::Failed(joined, error) => not_joined(&joined, error),
+        NotAdded::Gone(space) => gone(&space),
+    }
+}
+
 /// Somebody else has our number.
-pub fn host_id_busy(space: &Name, host: HostId, name: &Name) -> Failure {
+fn host_id_busy(space: &Name, host: HostId, name: &Name) -> Failure {
     Failure::new(
         Kind::Refused,
         format!("host id {host} of lockspace {space} is in use by {name}"),
@@ -42,7 +93,7 @@ pub fn host_id_busy(space: &Name, host: HostId, name: &Name) -> Failure {
 }
 
 /// A join that did not come about.
-pub fn not_joined(joined: &Joined, error: JoinError) -> Failure {
+fn not_joined(joined: &Joined, error: JoinError) -> Failure {
     let (space, host, place) = (&joined.space, joined.host, &joined.place);
     match error {
         JoinError::Bad(bad) => Failure::new(

@@ -75,6 +75,9 @@ enum Verb {
     },
     /// The simulation over many seeds, on every core
     Soak {
+        /// Which simulation
+        #[arg(value_enum, default_value = "volume")]
+        simulation: soak::Simulation,
         /// How many
         #[arg(long, default_value_t = 100_000)]
         seeds: u64,
@@ -167,7 +170,11 @@ fn dispatch(verb: Verb) -> Result<i32> {
             }
             Ok(0)
         }
-        Verb::Soak { seeds, minutes } => soak::run(&lab, seeds, minutes),
+        Verb::Soak {
+            simulation,
+            seeds,
+            minutes,
+        } => soak::run(&lab, simulation, seeds, minutes),
         Verb::Cuts { count, seed, which } => {
             let sanblk = sanblk(&lab)?;
             let settings = cuts::Settings { count, seed };

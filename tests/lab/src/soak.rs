@@ -1,6 +1,6 @@
-//! `cargo lab soak`: the simulation (`tests/sim`) over as many seeds as wanted, on every core.
+//! `cargo lab soak`: a simulation (`tests/sim`, `lockmgr/tests/sim`) over as many seeds as wanted, on every core.
 //!
-//! It builds the simulation once, optimized, and hands out ranges of seeds to processes of it. A seed that fails is
+//! It builds it once, optimized, and hands out ranges of seeds to processes of it. A seed that fails is
 //! written down and the rest of its range goes on behind it. Each finding is one line, with the command that replays it.
 
 use crate::cache::Lab;
@@ -14,14 +14,44 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Tests of the simulation that draw all they do from the seed; ranges go to them in turn.
-const TESTS: [&str; 5] = [
-    "links_come_and_go",
-    "commands_hang_and_come_back_late",
-    "everything_goes_wrong",
-    "the_permission_to_write_comes_and_goes",
-    "links_stay_away_longer_than_any_hold",
-];
+/// What is simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Simulation {
+    /// A volume, its paths and its target
+    Volume,
+    /// Hosts that share leases on a disk
+    Leases,
+}
+
+impl Simulation {
+    fn package(self) -> &'static str {
+        match self {
+            Simulation::Volume => "sanblk",
+            Simulation::Leases => "lockmgr",
+        }
+    }
+
+    /// Its tests that draw all they do from the seed; ranges go to them in turn.
+    fn tests(self) -> &'static [&'static str] {
+        match self {
+            Simulation::Volume => &[
+                "links_come_and_go",
+                "commands_hang_and_come_back_late",
+                "everything_goes_wrong",
+                "the_permission_to_write_comes_and_goes",
+                "links_stay_away_longer_than_any_hold",
+            ],
+            Simulation::Leases => &[
+                "a_quiet_world",
+                "storage_is_slow",
+                "storage_comes_and_goes",
+                "everything_goes_wrong",
+                "sectors_are_torn",
+            ],
+        }
+    }
+}
+
 /// Seeds that one process runs.
 const RANGE: u64 = 200;
 /// A process that takes so long for them hangs.
@@ -32,11 +62,12 @@ const FINDINGS_MAX: usize = 20;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// Runs `seeds` seeds, for at most `minutes`. Exit status: 0 without findings, otherwise 1.
-pub fn run(lab: &Lab, seeds: u64, minutes: Option<u64>) -> Result<i32> {
-    let binary = build(lab)?;
+pub fn run(lab: &Lab, simulation: Simulation, seeds: u64, minutes: Option<u64>) -> Result<i32> {
+    let binary = build(lab, simulation)?;
     let dir = lab.dir.join("soak");
     fs::create_dir_all(&dir)?;
     let soak = Soak {
+        simulation,
         binary,
         seeds,
         start: Instant::now(),
@@ -77,9 +108,10 @@ pub fn run(lab: &Lab, seeds: u64, minutes: Option<u64>) -> Result<i32> {
 }
 
 /// Builds the simulation and returns its program.
-fn build(lab: &Lab) -> Result<PathBuf> {
+fn build(lab: &Lab, simulation: Simulation) -> Result<PathBuf> {
     let output = crate::cargo(lab)
-        .args(["test", "--release", "--locked", "--package=sanblk"])
+        .args(["test", "--release", "--locked"])
+        .args(["--package", simulation.package()])
         .args(["--test=sim", "--no-run", "--message-format=json"])
         .stderr(Stdio::inherit())
         .output()
@@ -97,6 +129,7 @@ fn build(lab: &Lab) -> Result<PathBuf> {
 }
 
 struct Soak {
+    simulation: Simulation,
     binary: PathBuf,
     seeds: u64,
     start: Instant,
@@ -110,6 +143,7 @@ struct Soak {
 
 /// A seed that broke a promise.
 struct Finding {
+    simulation: Simulation,
     test: &'static str,
     seed: Seed,
     why: String,
@@ -123,15 +157,15 @@ enum Seed {
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (test, why) = (self.test, &self.why);
+        let (package, test, why) = (self.simulation.package(), self.test, &self.why);
         match self.seed {
             Seed::One(seed) => write!(
                 f,
-                "SANBLK_SEED={seed} cargo test -p sanblk --test sim {test}: {why}"
+                "SANBLK_SEED={seed} cargo test -p {package} --test sim {test}: {why}"
             ),
             Seed::Among(first, last) => write!(
                 f,
-                "SANBLK_SEEDS={first}-{last} cargo test -p sanblk --test sim {test}: {why}"
+                "SANBLK_SEEDS={first}-{last} cargo test -p {package} --test sim {test}: {why}"
             ),
         }
     }
@@ -163,7 +197,8 @@ impl Soak {
                 return Ok(());
             }
             let last = (first + RANGE - 1).min(self.seeds);
-            self.range(TESTS[range as usize % TESTS.len()], first, last, log)?;
+            let tests = self.simulation.tests();
+            self.range(tests[range as usize % tests.len()], first, last, log)?;
         }
     }
 
@@ -177,7 +212,12 @@ impl Soak {
                 Seed::One(seed) => seed + 1,
                 Seed::Among(..) => last + 1,
             };
-            let finding = Finding { test, seed, why };
+            let finding = Finding {
+                simulation: self.simulation,
+                test,
+                seed,
+                why,
+            };
             say(&finding);
             self.findings
                 .lock()

@@ -109,6 +109,19 @@ pub(crate) fn is_dumpable() -> io::Result<bool> {
     })? == 1)
 }
 
+/// Marks every descriptor from `first` on as closed by exec (close_range(2), Linux 5.11).
+pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
+    // Variadic as well: see `Word`.
+    let (first, last) = (Word::from(first), Word::from(libc::c_uint::MAX));
+    let flags = Word::from(libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: only flags of this process's descriptors change; none is closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 pub(crate) fn lock_all_memory() -> io::Result<()> {
     // SAFETY: changes how pages are kept, not what they hold.
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })?;

@@ -10,6 +10,7 @@
 
 pub(crate) mod command;
 pub(crate) mod descriptors;
+pub(crate) mod dm;
 pub(crate) mod engine;
 pub(crate) mod host;
 pub(crate) mod line;

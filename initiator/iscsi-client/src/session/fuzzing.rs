@@ -298,9 +298,11 @@ impl Fuzz {
             self.place(input);
             self.drain();
             let placed = match self.session.want() {
-                // What was received in place must not be fed again.
+                // What was received in place must not be fed again. A PDU before this one, cut short by what was fed
+                // as its end, may want more than this one has.
                 Want::Payload { len, .. } => {
-                    bytes.len() - (data.len() - len as usize).min(bytes.len())
+                    let received = data.len().saturating_sub(len as usize);
+                    bytes.len() - received.min(bytes.len())
                 }
                 _ => first,
             };
