@@ -4,7 +4,9 @@ ROLE=$(cat /host/role)
 . /host/lib.sh
 . /host/cluster.sh
 cables_up
-. "/host/scenarios/$LAB_NAME.sh"
+script=/host/scenarios/$LAB_NAME.sh
+[ -f "$script" ] || script=/host/$LAB_NAME.sh
+. "$script"
 if [ "$ROLE" != store ]; then
     serve
     save_part

@@ -24,27 +24,30 @@ use std::time::{Duration, Instant};
 /// The array first: it makes the sockets that the others connect to.
 const ROLES: [&str; 3] = ["store", "host1", "host2"];
 const VLANS: [u32; 2] = [5, 6];
-/// Power-on of three guests to their agents, on a machine whose cores others use too.
-const BOOT_LIMIT: Duration = Duration::from_secs(240);
+/// Power-on of three guests to their agents, before patience.
+const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// QEMU's start to its sockets.
 const SOCKETS_LIMIT: Duration = Duration::from_secs(20);
 /// How many of each guest's last lines a failure shows.
 const LAST_LINES: usize = 12;
 
-/// Runs one scenario in guests of its own.
-pub fn run(run: &Run<'_>, scenario: &Scenario) -> Result<Report> {
-    let mut cluster = Cluster::start(run, scenario)?;
+/// A file's name and its text.
+pub type File = (String, String);
+
+/// Runs one scenario in guests of its own, which see these files in `/host`; its report, and all that was printed.
+pub fn run(run: &Run<'_>, scenario: &Scenario, files: &[File]) -> Result<(Report, String)> {
+    let mut cluster = Cluster::start(run, scenario, files)?;
     let mut end = cluster.play()?;
     // An emulated kernel that patches its own code at boot sometimes trips over it, which says nothing of sanblk.
     if let End::Stillborn(why) = &end {
         say(format_args!("no boot: {why}; once more"));
         cluster.remove_files()?;
-        cluster = Cluster::start(run, scenario)?;
+        cluster = Cluster::start(run, scenario, files)?;
         end = cluster.play()?;
     }
     let report = cluster.judge(end)?;
     cluster.remove_files()?;
-    Ok(report)
+    Ok((report, cluster.current.text))
 }
 
 /// How a scenario ended.
@@ -79,6 +82,7 @@ type Said = (usize, usize, Next);
 struct Cluster<'a> {
     run: &'a Run<'a>,
     scenario: &'a Scenario,
+    files: &'a [File],
     peers: PathBuf,
     members: Vec<Member>,
     sender: Sender<Said>,
@@ -87,7 +91,7 @@ struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn start(run: &'a Run<'a>, scenario: &'a Scenario) -> Result<Cluster<'a>> {
+    fn start(run: &'a Run<'a>, scenario: &'a Scenario, files: &'a [File]) -> Result<Cluster<'a>> {
         let peers = run
             .lab
             .dir
@@ -98,6 +102,7 @@ impl<'a> Cluster<'a> {
         let mut cluster = Cluster {
             run,
             scenario,
+            files,
             peers,
             members: Vec::new(),
             sender,
@@ -137,6 +142,9 @@ impl<'a> Cluster<'a> {
                 peers: self.peers.clone(),
                 links: links(role),
             });
+        for (name, text) in self.files {
+            boot = boot.file(name, text.clone());
+        }
         if let Some(unpacked) = self.scenario.with {
             boot = boot.tree(unpacked.name(), unpacked.tree(lab)?);
         }
@@ -167,7 +175,7 @@ impl<'a> Cluster<'a> {
 
     /// Streams until the story's end, or until there can be none.
     fn play(&mut self) -> Result<End> {
-        let mut deadline = Instant::now() + BOOT_LIMIT;
+        let mut deadline = Instant::now() + BOOT_LIMIT.mul_f32(self.run.patience);
         let mut told = false;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
@@ -200,8 +208,10 @@ impl<'a> Cluster<'a> {
                 }
                 Next::PowerCycle { role } => self.power_cycle(&role)?,
                 Next::End { status, .. } if role == ROLES[0] => return Ok(End::Told(status)),
+                // A watchdog's reset ends QEMU, too.
+                Next::Ended(_) if self.expects_reset(role) => self.power_cycle(role)?,
                 Next::Ended(_) => {
-                    let _ = member.guest.wait();
+                    let _ = self.members[index].guest.wait();
                     return Ok(if told {
                         End::Broken(GUEST_DIED, format!("{role}: the guest died"))
                     } else {
@@ -224,6 +234,11 @@ impl<'a> Cluster<'a> {
             member.last_lines.pop_front();
         }
         self.current.hear_from(member.role, clock, text);
+    }
+
+    /// Whether the story said that this guest may end by itself; once.
+    fn expects_reset(&self, role: &str) -> bool {
+        fs::remove_file(self.peers.join(role).join("resets")).is_ok()
     }
 
     /// As if somebody had pulled the plug, and put it back.

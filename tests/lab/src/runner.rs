@@ -119,7 +119,7 @@ impl Run<'_> {
             reports.extend(result?);
         }
         for scenario in &clusters {
-            reports.push(cluster::run(self, scenario)?);
+            reports.push(cluster::run(self, scenario, &[])?.0);
         }
         Ok(reports)
     }

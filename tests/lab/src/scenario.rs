@@ -63,13 +63,13 @@ pub fn all(lab: &Lab) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// The demonstration: a scenario outside the test list.
-pub fn demo(lab: &Lab) -> Result<Scenario> {
-    let path = lab.guest.join("demo.sh");
+/// A scenario outside the test list, with a boot of its own.
+pub fn outside(lab: &Lab, name: &str) -> Result<Scenario> {
+    let path = lab.guest.join(format!("{name}.sh"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let mut demo = parse("demo", &text)?;
-    demo.own_boot = true;
-    Ok(demo)
+    let mut scenario = parse(name, &text)?;
+    scenario.own_boot = true;
+    Ok(scenario)
 }
 
 /// Reads the header of one scenario file.
