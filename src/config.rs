@@ -19,6 +19,12 @@ use crate::failure::{Failure, Kind};
 pub struct Config {
     /// Our iSCSI name.
     pub initiator_name: Option<String>,
+    /// Whether sanlock's clients are served.
+    pub sanlock_socket: bool,
+    /// The group that may use their socket, by name or number.
+    pub sanlock_group: Option<String>,
+    /// When clients have to let go.
+    pub on_lease_expiry: OnLeaseExpiry,
     /// What holds for every target.
     pub defaults: Settings,
     /// What holds for one target, by its name.
@@ -30,6 +36,11 @@ pub struct Config {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
     initiator_name: Option<String>,
+    #[serde(default)]
+    sanlock_socket: bool,
+    sanlock_group: Option<String>,
+    #[serde(default)]
+    on_lease_expiry: OnLeaseExpiry,
     chap_file: Option<PathBuf>,
     header_digest: Option<Digest>,
     data_digest: Option<Digest>,
@@ -44,6 +55,9 @@ impl From<Raw> for Config {
     fn from(raw: Raw) -> Config {
         Config {
             initiator_name: raw.initiator_name,
+            sanlock_socket: raw.sanlock_socket,
+            sanlock_group: raw.sanlock_group,
+            on_lease_expiry: raw.on_lease_expiry,
             defaults: Settings {
                 chap_file: raw.chap_file,
                 header_digest: raw.header_digest,
@@ -87,6 +101,26 @@ impl Settings {
             allow_fence: self.allow_fence.or(under.allow_fence),
         }
     }
+}
+
+/// `hold` or `kill`: when the kill paths of sanlock's clients are run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLeaseExpiry {
+    /// When leases prove lost. An outage of the storage alone ends nothing: writes wait.
+    #[default]
+    Hold,
+    /// As soon as a lockspace could not be renewed, as sanlock does.
+    Kill,
+}
+
+/// How sanlock's clients are served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sanlock {
+    /// Who may use the socket beside root.
+    pub group: Option<u32>,
+    /// When they have to let go.
+    pub on_lease_expiry: OnLeaseExpiry,
 }
 
 /// `none` or `crc32c`.
@@ -296,11 +330,39 @@ impl Config {
             Failure::new(
                 Kind::Usage,
                 format!("configuration {}, line {line}: {}", path.display(), error.message()),
-                "correct the line; known keys are initiator-name, chap-file, header-digest, data-digest, policy, \
+                "correct the line; known keys are initiator-name, sanlock-socket, sanlock-group, on-lease-expiry, chap-file, header-digest, data-digest, policy, \
                  no-path-retry, allow-fence, and [target.\"IQN\"] with the last six",
             )
         })?;
         Ok(raw.into())
+    }
+
+    /// How sanlock's clients are served, with the groups of this host (as `/etc/group` has them). Without a group of their
+    /// own, sanlock's may, if there is one.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn sanlock(&self, groups: &str) -> Result<Sanlock, Failure> {
+        let number = |name: &str| {
+            let line = groups
+                .lines()
+                .find(|line| line.split(':').next() == Some(name))?;
+            line.split(':').nth(2)?.parse::<u32>().ok()
+        };
+        let group = match &self.sanlock_group {
+            None => number("sanlock"),
+            Some(name) => Some(number(name).or_else(|| name.parse().ok()).ok_or_else(|| {
+                Failure::new(
+                    Kind::Usage,
+                    format!("sanlock-group: there is no group {name}"),
+                    "name one of /etc/group",
+                )
+            })?),
+        };
+        Ok(Sanlock {
+            group,
+            on_lease_expiry: self.on_lease_expiry,
+        })
     }
 
     /// What holds for `target`.
@@ -327,12 +389,14 @@ mod tests {
     #[test]
     fn a_full_file() {
         let config = parse(
-            "initiator-name = 'iqn.2020-01.x:h'\npolicy = 'failover'\nno-path-retry = 60\n\
+            "initiator-name = 'iqn.2020-01.x:h'\nsanlock-socket = true\non-lease-expiry = 'kill'\npolicy = 'failover'\nno-path-retry = 60\n\
              [target.'iqn.2020-01.x:t']\ndata-digest = 'crc32c'\nno-path-retry = 'fail'\n\
              chap-file = '/etc/sanblk/t.toml'\n",
         )
         .unwrap();
         assert_eq!(config.initiator_name.as_deref(), Some("iqn.2020-01.x:h"));
+        assert!(config.sanlock_socket);
+        assert_eq!(config.on_lease_expiry, OnLeaseExpiry::Kill);
         let own = config.settings("iqn.2020-01.x:t");
         assert_eq!(own.policy, Some(Policy::Failover));
         assert_eq!(own.no_path_retry, Some(NoPath::Fail));
@@ -340,6 +404,22 @@ mod tests {
         let other = config.settings("iqn.2020-01.x:u");
         assert_eq!(other.no_path_retry, Some(NoPath::Seconds(60)));
         assert_eq!(other.data_digest, None);
+    }
+
+    #[test]
+    fn the_group_of_the_socket() {
+        let groups = "root:x:0:\nsanlock:x:107:\nvm:x:500:me\n";
+        let group = |text: &str, groups: &str| parse(text).unwrap().sanlock(groups);
+        for (text, groups, wanted) in [
+            ("", groups, Some(107)),
+            ("", "root:x:0:\n", None),
+            ("sanlock-group = 'vm'\n", groups, Some(500)),
+            ("sanlock-group = '36'\n", groups, Some(36)),
+        ] {
+            assert_eq!(group(text, groups).unwrap().group, wanted, "{text:?}");
+        }
+        let failure = group("sanlock-group = 'vms'\n", groups).unwrap_err();
+        assert!(failure.what.contains("vms"), "{failure}");
     }
 
     #[test]

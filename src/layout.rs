@@ -73,6 +73,16 @@ impl Layout {
         self.run().join("devices")
     }
 
+    /// Where sanlock's clients look for its socket: as its library does, in the environment first.
+    pub fn sanlock(&self) -> PathBuf {
+        std::env::var_os("SANLOCK_RUN_DIR").map_or_else(|| self.path("/run/sanlock"), PathBuf::from)
+    }
+
+    /// The groups of this host.
+    pub fn groups(&self) -> PathBuf {
+        self.path("/etc/group")
+    }
+
     /// What must survive a reboot: unresolved writes, per WWID.
     pub fn volumes(&self) -> PathBuf {
         self.path("/var/lib/sanblk/volumes")

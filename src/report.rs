@@ -24,6 +24,9 @@ pub struct DaemonReport {
     pub pid: u32,
     /// Log lines and notes that were dropped because nobody could take them.
     pub dropped_log_lines: u64,
+    /// How sanlock's clients are served, in words; nothing where they were not to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_manager: Option<String>,
 }
 
 /// Health of a volume.

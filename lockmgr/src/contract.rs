@@ -36,6 +36,11 @@ pub enum Input<'a> {
         /// The number.
         through: IoId,
     },
+    /// No copy of this write, which ended `Doubled`, can take effect any more. Of others and of earlier ones it tells nothing.
+    Settled {
+        /// Its number.
+        id: IoId,
+    },
     /// No write to what the leases protect that was sent before the gate shut can execute any more. Owed once after each
     /// [`Note::Lost`]: by fences of the data path, or by waiting as long as a write may still execute. Raising our generation
     /// tells the others that our earlier life is over, so it must be.
@@ -168,7 +173,7 @@ pub enum Note {
     /// A lease is held.
     Acquired { id: LeaseId, mode: Mode, lver: u64 },
     /// It is held in another mode.
-    Converted { id: LeaseId, mode: Mode },
+    Converted { id: LeaseId, mode: Mode, lver: u64 },
     /// It is not held any more.
     Released { id: LeaseId },
     /// What was asked for did not happen.

@@ -16,7 +16,7 @@
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
 
 use crate::contract::{JoinError, LostWhy};
-use crate::io::{IoId, Outbox, Party, WriteOutcome};
+use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::mutant::Mutant;
 use crate::ondisk::{
     BadRecord, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name,
@@ -157,7 +157,12 @@ impl Delta {
             us,
             entry: Entry::Fresh,
             stage: Stage::Out,
-            sector: OwnSector::new(&Outbox::default(), Party::Delta, us.slot_offset(us.host)),
+            sector: OwnSector::new(
+                &Outbox::default(),
+                Party::Delta,
+                us.slot_offset(us.host),
+                mutant,
+            ),
             tried: None,
             notify: HostSet::EMPTY,
             event: Event::default(),
@@ -170,7 +175,7 @@ impl Delta {
     pub fn enter(&mut self, out: &mut Outbox, now: Instant, entry: Entry) {
         self.entry = entry;
         let offset = self.us.slot_offset(self.us.host);
-        self.sector = OwnSector::new(out, Party::Delta, offset);
+        self.sector = OwnSector::new(out, Party::Delta, offset, self.mutant);
         self.look(out, now, now);
     }
 
@@ -426,6 +431,7 @@ impl Delta {
             self.us.slot_offset(self.us.host),
             bytes,
             deadline,
+            Writers::Many,
         );
         self.tried = Some(lease);
         self.stage = Stage::Taking {
@@ -497,7 +503,7 @@ impl Delta {
                 settle,
             } if io == id => {
                 match outcome {
-                    WriteOutcome::Done => {
+                    WriteOutcome::Done | WriteOutcome::Doubled => {
                         let until = match self.mutant {
                             Some(Mutant::SkipWait) => now,
                             _ => now + settle.settle(),
@@ -568,6 +574,12 @@ impl Delta {
                 retry,
             };
         }
+    }
+
+    /// No copy of this write can land any more.
+    pub fn settled(&mut self, out: &mut Outbox, now: Instant, id: IoId) {
+        let window = self.window(now, self.last_success().unwrap_or(now));
+        self.sector.settled(out, window, id);
     }
 
     pub fn handle_timeout(&mut self, out: &mut Outbox, now: Instant) -> Option<DeltaEvent> {

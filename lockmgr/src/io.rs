@@ -1,9 +1,11 @@
 //! How the machines ask for I/O: numbered reads and writes go out, outcomes and fences come back.
 //!
-//! A write ends in one of two ways. `Done`: it is on the medium. `Unknown`: it may have executed, may execute in part, or may
-//! still do so later, because a path was lost under it. Every `Unknown` is followed, as soon as the driver can prove it, by
-//! [`Input::Fenced`](crate::Input::Fenced): nothing older can take effect any more. (On iSCSI: session reinstatement; on a local
-//! file: the system call has returned.) Until then the machines write nothing different to that sector.
+//! A write ends in one of three ways. `Done`: it is on the medium, and over. `Unknown`: it may have executed, may execute in
+//! part, or may still do so later, because a path was lost under it. Every `Unknown` is followed, as soon as the driver can
+//! prove it, by [`Input::Fenced`](crate::Input::Fenced): nothing older can take effect any more. (On iSCSI: session
+//! reinstatement; on a local file: the system call has returned.) `Doubled`: it is on the medium, and may come to be there
+//! once more; only of a sector that nobody else writes. [`Input::Settled`](crate::Input::Settled) follows, or a fence. Until
+//! then the machines write nothing different to that sector.
 
 use std::collections::VecDeque;
 
@@ -26,8 +28,20 @@ impl IoId {
 pub enum WriteOutcome {
     /// It is on the medium.
     Done,
+    /// It is, and the same bytes may land once more: a second copy was sent, and is not answered. Only of a write whose
+    /// sector has one writer.
+    Doubled,
     /// It may be, in part too, or may come to be later, until a fence.
     Unknown,
+}
+
+/// Who writes a sector, and so what may be done about a write there that is late.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Writers {
+    /// This host alone, as long as the write is not over: the same bytes may be sent again on another path at any time.
+    One,
+    /// Others too. It is sent once: a copy of it could land on top of what another host wrote in answer to the first.
+    Many,
 }
 
 /// A read gave no data, whatever the reason. Nothing is lost by that but time.
@@ -58,6 +72,8 @@ pub enum Output {
         bytes: Box<[u8]>,
         /// When to give up on it. **Nothing of it may be sent after that**, by no layer below: the connection is cut.
         deadline: Instant,
+        /// Whether it may be sent more than once.
+        writers: Writers,
     },
     /// Move the gate.
     Gate(GateOrder),
@@ -76,7 +92,7 @@ pub(crate) enum Party {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Read { len: usize, deadline: Instant },
-    Write,
+    Write(Writers),
 }
 
 /// What is waiting to be picked up, and what is under way.
@@ -87,6 +103,8 @@ pub(crate) struct Outbox {
     under_way: Vec<(IoId, Party, Kind)>,
     /// The youngest write that ended `Unknown` and is not fenced.
     doubt: Option<IoId>,
+    /// Writes that ended `Doubled` and are neither settled nor fenced.
+    doubled: Vec<IoId>,
 }
 
 impl Outbox {
@@ -114,13 +132,15 @@ impl Outbox {
         offset: u64,
         bytes: Box<[u8]>,
         deadline: Instant,
+        writers: Writers,
     ) -> IoId {
-        let id = self.number(party, Kind::Write);
+        let id = self.number(party, Kind::Write(writers));
         self.queue.push_back(Output::Write {
             id,
             offset,
             bytes,
             deadline,
+            writers,
         });
         id
     }
@@ -155,9 +175,15 @@ impl Outbox {
 
     /// Whose write was answered.
     pub fn write_done(&mut self, id: IoId, outcome: WriteOutcome) -> Option<Party> {
-        let (party, _) = self.take(id, |kind| kind == Kind::Write)?;
-        if outcome == WriteOutcome::Unknown {
-            self.doubt = self.doubt.max(Some(id));
+        let (party, kind) = self.take(id, |kind| matches!(kind, Kind::Write(_)))?;
+        match outcome {
+            WriteOutcome::Done => {}
+            WriteOutcome::Doubled => {
+                let one = kind == Kind::Write(Writers::One);
+                assert!(one, "what others write too is sent once");
+                self.doubled.push(id);
+            }
+            WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
         }
         Some(party)
     }
@@ -176,19 +202,31 @@ impl Outbox {
         if self.doubt <= Some(through) {
             self.doubt = None;
         }
+        self.doubled.retain(|id| *id > through);
     }
 
-    /// The youngest write that may still land.
+    /// No copy of this write can take effect any more.
+    pub fn settled(&mut self, id: IoId) {
+        self.doubled.retain(|of| *of != id);
+    }
+
+    /// The youngest write of unknown outcome that may still land.
     pub fn doubt(&self) -> Option<IoId> {
         self.doubt
+    }
+
+    /// Writes that are on the medium and may land once more.
+    pub fn doubled(&self) -> &[IoId] {
+        &self.doubled
     }
 
     /// Whether every write was answered and nothing can land late.
     pub fn is_quiet(&self) -> bool {
         self.doubt.is_none()
+            && self.doubled.is_empty()
             && !self
                 .under_way
                 .iter()
-                .any(|(_, _, kind)| *kind == Kind::Write)
+                .any(|(_, _, kind)| matches!(kind, Kind::Write(_)))
     }
 }

@@ -37,7 +37,7 @@ pub mod timing;
 
 pub use contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
 pub use delta::Identity;
-pub use io::{IoId, Output, ReadFailed, WriteOutcome};
+pub use io::{IoId, Output, ReadFailed, WriteOutcome, Writers};
 pub use liveness::{Host, HostState};
 pub use lockspace::Lockspace;
 #[cfg(feature = "mutants")]

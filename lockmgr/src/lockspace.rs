@@ -181,6 +181,7 @@ impl Lockspace {
             Input::Read { id, data } => self.read(now, id, data.ok()),
             Input::Wrote { id, outcome } => self.wrote(now, id, outcome),
             Input::Fenced { through } => self.fenced(now, through),
+            Input::Settled { id } => self.settled(now, id),
             Input::Drained => {
                 if let Phase::Lost { drained, .. } = &mut self.phase {
                     *drained = true;
@@ -281,6 +282,16 @@ impl Lockspace {
                 lease.fenced(&mut cx, through);
             }
             requests.fenced(&mut cx, through);
+        }
+    }
+
+    fn settled(&mut self, now: Instant, id: IoId) {
+        self.out.settled(id);
+        self.delta.settled(&mut self.out, now, id);
+        if let Some((mut cx, leases, _)) = self.leases(now) {
+            for lease in leases.iter_mut() {
+                lease.settled(&mut cx, id);
+            }
         }
     }
 

@@ -18,4 +18,14 @@ pub enum Mutant {
     ResendLeaderBlindly,
     /// Opens the gate again once the slot is held again, without winning the leases back.
     OpenWithoutProof,
+    /// Writes something different to its own sector while a copy of what is there may still land.
+    OverwriteDoubled,
+    /// Releases a lease without waiting for the end of what it writes into its lock value block.
+    BlockNotAwaited,
+    /// Releases a lease and forgets the lock value block that it was given.
+    ForgetBlock,
+    /// Asks an owner to let go where another host has asked before, and clears that host's request.
+    ClearRequest,
+    /// Takes every call of another host for a request for each lease that it holds.
+    HearEveryCall,
 }

@@ -1,18 +1,19 @@
 //! A sector that only this host writes: its delta slot while it holds the host id, its dblock of a resource.
 //!
 //! ```text
-//!            write                Done
+//!            write                Done, Doubled
 //!   Idle ------------> Writing ----------> Idle
 //!    |                  ^    | Unknown: the same bytes again, at most twice a second
 //!    | other bytes      +----+
-//!    v in doubt         | Fenced
+//!    v in doubt         | Fenced, Settled
 //!  Waiting -------------+
 //! ```
 //!
-//! A write that was lost may be sent again unchanged: whichever copy lands last, the bytes are the same. A *different* write
-//! waits until no copy of the older one can land after it.
+//! A write that was lost may be sent again unchanged: whichever copy lands last, the bytes are the same. So may, by the
+//! driver, one that is only late. A *different* write waits until no copy of the older one can land after it.
 
-use crate::io::{IoId, Outbox, Party, WriteOutcome};
+use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
+use crate::mutant::Mutant;
 use crate::time::Instant;
 use crate::timing::RENEWAL_RETRY;
 
@@ -21,15 +22,30 @@ pub(crate) struct OwnSector {
     party: Party,
     offset: u64,
     state: State,
-    doubt: Option<Doubt>,
+    doubt: Doubt,
+    mutant: Option<Mutant>,
 }
 
-/// Writes up to this one may still land.
+/// What may still land here.
 #[derive(Debug)]
 struct Doubt {
-    through: IoId,
+    /// The youngest write of unknown outcome: a fence of it, and of all before it, is waited for.
+    lost: Option<IoId>,
+    /// Writes that are there and may land once more: the end of each is waited for.
+    doubled: Vec<IoId>,
     /// All of them have these bytes; `None` if they are of an earlier owner of this sector's machine.
     bytes: Option<Box<[u8]>>,
+}
+
+impl Doubt {
+    fn is_over(&self) -> bool {
+        self.lost.is_none() && self.doubled.is_empty()
+    }
+
+    /// Whether these bytes may go out beside what may still land.
+    fn allows(&self, bytes: &[u8]) -> bool {
+        self.is_over() || self.bytes.as_deref() == Some(bytes)
+    }
 }
 
 #[derive(Debug)]
@@ -67,16 +83,18 @@ pub(crate) enum Progress {
 
 impl OwnSector {
     /// A sector that an earlier machine may have written: whatever of this host may still land is assumed to land here.
-    pub fn new(out: &Outbox, party: Party, offset: u64) -> OwnSector {
-        let doubt = out.doubt().map(|through| Doubt {
-            through,
+    pub fn new(out: &Outbox, party: Party, offset: u64, mutant: Option<Mutant>) -> OwnSector {
+        let doubt = Doubt {
+            lost: out.doubt(),
+            doubled: out.doubled().to_vec(),
             bytes: None,
-        });
+        };
         OwnSector {
             party,
             offset,
             state: State::Idle,
             doubt,
+            mutant,
         }
     }
 
@@ -87,16 +105,16 @@ impl OwnSector {
     /// Puts these bytes there, however often it takes.
     pub fn write(&mut self, out: &mut Outbox, window: Window, bytes: Box<[u8]>) {
         assert!(self.is_idle(), "one write at a time");
-        match &self.doubt {
-            Some(doubt) if doubt.bytes.as_ref() != Some(&bytes) => {
-                self.state = State::Waiting { bytes };
-            }
-            _ => self.issue(out, window, bytes),
+        let careless = self.mutant == Some(Mutant::OverwriteDoubled) && self.doubt.lost.is_none();
+        match self.doubt.allows(&bytes) || careless {
+            true => self.issue(out, window, bytes),
+            false => self.state = State::Waiting { bytes },
         }
     }
 
     fn issue(&mut self, out: &mut Outbox, window: Window, bytes: Box<[u8]>) {
-        let id = out.write(self.party, self.offset, bytes.clone(), window.end);
+        let (party, writers) = (self.party, Writers::One);
+        let id = out.write(party, self.offset, bytes.clone(), window.end, writers);
         let since = window.now;
         self.state = State::Writing { id, bytes, since };
     }
@@ -115,12 +133,14 @@ impl OwnSector {
                 since,
             } if ours == id => match outcome {
                 WriteOutcome::Done => Progress::Done,
+                WriteOutcome::Doubled => {
+                    self.doubt.doubled.push(id);
+                    self.doubt.bytes = Some(bytes);
+                    Progress::Done
+                }
                 WriteOutcome::Unknown => {
-                    let through = id;
-                    self.doubt = Some(Doubt {
-                        through,
-                        bytes: Some(bytes.clone()),
-                    });
+                    self.doubt.lost = Some(id);
+                    self.doubt.bytes = Some(bytes.clone());
                     let until = since + RENEWAL_RETRY;
                     if until <= window.now {
                         self.issue(out, window, bytes);
@@ -138,18 +158,23 @@ impl OwnSector {
     }
 
     pub fn fenced(&mut self, out: &mut Outbox, window: Window, through: IoId) {
-        if self
-            .doubt
-            .as_ref()
-            .is_some_and(|doubt| doubt.through <= through)
-        {
-            self.doubt = None;
+        if self.doubt.lost <= Some(through) {
+            self.doubt.lost = None;
         }
-        if self.doubt.is_none() && matches!(self.state, State::Waiting { .. }) {
-            let State::Waiting { bytes } = core::mem::replace(&mut self.state, State::Idle) else {
-                unreachable!("just matched")
-            };
-            self.issue(out, window, bytes);
+        self.doubt.doubled.retain(|id| *id > through);
+        self.go_on(out, window);
+    }
+
+    /// No copy of this write can land any more.
+    pub fn settled(&mut self, out: &mut Outbox, window: Window, id: IoId) {
+        self.doubt.doubled.retain(|of| *of != id);
+        self.go_on(out, window);
+    }
+
+    fn go_on(&mut self, out: &mut Outbox, window: Window) {
+        match core::mem::replace(&mut self.state, State::Idle) {
+            State::Waiting { bytes } if self.doubt.is_over() => self.issue(out, window, bytes),
+            other => self.state = other,
         }
     }
 
@@ -203,7 +228,7 @@ mod tests {
     #[test]
     fn the_same_bytes_go_again_and_different_ones_wait_for_the_fence() {
         let mut out = Outbox::default();
-        let mut sector = OwnSector::new(&out, Party::Delta, 4096);
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096, None);
         sector.write(&mut out, at(0), bytes(1));
         let (first, content) = asked(&mut out);
         assert_eq!(content, 1);
@@ -229,13 +254,46 @@ mod tests {
     #[test]
     fn what_an_earlier_machine_lost_is_waited_for() {
         let mut out = Outbox::default();
-        let id = out.write(Party::Delta, 4096, bytes(1), at(0).end);
+        let id = out.write(Party::Delta, 4096, bytes(1), at(0).end, Writers::One);
         out.poll();
         out.write_done(id, WriteOutcome::Unknown);
-        let mut sector = OwnSector::new(&out, Party::Delta, 4096);
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096, None);
         sector.write(&mut out, at(1), bytes(1));
         assert!(out.poll().is_none());
         sector.fenced(&mut out, at(2), id);
         assert_eq!(asked(&mut out).1, 1);
+    }
+    #[test]
+    fn a_copy_that_may_still_land_is_waited_for_by_what_differs() {
+        let mut out = Outbox::default();
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096, None);
+        sector.write(&mut out, at(0), bytes(1));
+        let (first, _) = asked(&mut out);
+        out.write_done(first, WriteOutcome::Doubled);
+        let done = sector.wrote(&mut out, at(40), first, WriteOutcome::Doubled);
+        assert_eq!(done, Progress::Done);
+        assert!(!out.is_quiet());
+        sector.write(&mut out, at(50), bytes(1));
+        let (second, _) = asked(&mut out);
+        out.write_done(second, WriteOutcome::Doubled);
+        sector.wrote(&mut out, at(60), second, WriteOutcome::Doubled);
+        sector.write(&mut out, at(70), bytes(2));
+        // The end of one tells nothing of the other, in whatever order they come.
+        out.settled(second);
+        sector.settled(&mut out, at(80), second);
+        assert!(out.poll().is_none(), "the first may still land");
+        out.fenced(first);
+        sector.fenced(&mut out, at(90), first);
+        assert_eq!(asked(&mut out).1, 2);
+        // A machine that is made anew waits for what the one before it left.
+        let id = out.write(Party::Delta, 4096, bytes(3), at(0).end, Writers::One);
+        out.poll();
+        out.write_done(id, WriteOutcome::Doubled);
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096, None);
+        sector.write(&mut out, at(100), bytes(3));
+        assert!(out.poll().is_none());
+        out.settled(id);
+        sector.settled(&mut out, at(110), id);
+        assert_eq!(asked(&mut out).1, 3);
     }
 }

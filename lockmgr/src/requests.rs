@@ -4,7 +4,8 @@
 //! after a loss fence and look again. Its owner learns of it by its bit in our slot.
 
 use crate::contract::{LeaseId, Note};
-use crate::io::{IoId, Outbox, Party, WriteOutcome};
+use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
+use crate::mutant::Mutant;
 use crate::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
 use crate::paxos::{Cx, Lease, LeaseError};
 use crate::time::Instant;
@@ -207,8 +208,8 @@ impl Requests {
             What::Examine => {
                 let held = leases.iter().find(|l| l.id() == id).and_then(Lease::held);
                 if let (Ok(request), Some(held)) = (Request::parse(data), held)
-                    && request.force_mode != ForceMode::None
-                    && request.lver > held.leader.lver
+                    && ((request.force_mode != ForceMode::None && request.lver > held.leader.lver)
+                        || cx.mutated(Mutant::HearEveryCall))
                 {
                     let force_mode = request.force_mode;
                     cx.out.note(Note::AskedToRelease { id, force_mode });
@@ -246,6 +247,11 @@ impl Requests {
         let (Some(owner), Some(lver)) = (owner, leader.lver.checked_add(1)) else {
             return Err(LeaseError::NotHeld);
         };
+        let asked = found.force_mode != ForceMode::None;
+        let force_mode = match asked && cx.mutated(Mutant::ClearRequest) {
+            true => ForceMode::None,
+            false => force_mode,
+        };
         let wanted = Request {
             lver,
             force_mode,
@@ -261,7 +267,9 @@ impl Requests {
         wanted.emit(&mut bytes);
         let end = (cx.now + cx.us.timing.io()).min(cx.limit);
         let offset = lease.0 + cx.us.geometry.request_sector();
-        let io = cx.out.write(Party::Caller, offset, bytes, end);
+        let io = cx
+            .out
+            .write(Party::Caller, offset, bytes, end, Writers::Many);
         let what = What::Write {
             name,
             force_mode,
@@ -287,7 +295,7 @@ impl Requests {
             return None;
         };
         match outcome {
-            WriteOutcome::Done => Some(Asked {
+            WriteOutcome::Done | WriteOutcome::Doubled => Some(Asked {
                 owner,
                 id: errand.lease,
             }),

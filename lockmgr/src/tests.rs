@@ -140,6 +140,7 @@ impl Room {
                     offset,
                     bytes,
                     deadline,
+                    ..
                 } => {
                     assert!(deadline > now);
                     self.writes.push(offset);

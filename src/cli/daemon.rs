@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::Config;
 use crate::daemon::{self, Options};
 use crate::failure::Failure;
 use crate::layout::Layout;
@@ -21,11 +22,24 @@ pub struct Arguments {
     /// Log in detail
     #[arg(long)]
     verbose: bool,
+    /// Be the lock manager of this host: serve lvmlockd and other clients of sanlock at sanlock's own socket
+    #[arg(long)]
+    sanlock_socket: bool,
 }
 
 pub fn run(layout: Layout, arguments: Arguments) -> Result<(), Failure> {
+    let config = Config::read(&layout.config())?;
+    let sanlock = match arguments.sanlock_socket || config.sanlock_socket {
+        true => {
+            // Without the file there are numbers still.
+            let groups = std::fs::read_to_string(layout.groups()).unwrap_or_default();
+            Some(config.sanlock(&groups)?)
+        }
+        false => None,
+    };
     daemon::run(&Options {
         layout,
+        sanlock,
         log: arguments.log,
         background: arguments.background,
         verbose: arguments.verbose,

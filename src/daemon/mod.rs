@@ -30,18 +30,24 @@ use iscsi_client::wire::Isid;
 use multipath::PathConfig;
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use ublk_dev::{control, process};
 
+use crate::config;
 use crate::control::server::{self, Handler, Progress};
 use crate::control::{Reply, Request, VERSION};
 use crate::device::CONTROL_LIMIT;
 use crate::failure::{Failure, Kind};
 use crate::host::records;
+use crate::kill_helper::KillHelper;
 use crate::layout::Layout;
 use crate::logging::Log;
 use crate::queue::Mail;
 use crate::report::{DaemonReport, EventsReport, StatusReport, VolumeReport};
+use crate::sanlock::kill::Killer;
+use crate::sanlock::server::{NotServed, Socket};
+use crate::sanlock::service::Service;
 
 use events::Events;
 use volume::Volume;
@@ -66,14 +72,16 @@ pub struct Options {
     pub background: bool,
     /// Log what happens in detail.
     pub verbose: bool,
+    /// Serve sanlock's clients, and how.
+    pub sanlock: Option<config::Sanlock>,
 }
 
 /// All volumes of this host.
 pub struct Daemon {
-    layout: Layout,
+    pub(crate) layout: Layout,
     log: Log,
     volumes: RefCell<BTreeMap<u32, Rc<Volume>>>,
-    lockspaces: lease::Lockspaces,
+    pub(crate) lockspaces: lease::Lockspaces,
     /// What happened lately; also to volumes that are gone.
     events: Rc<Events>,
     /// ISIDs of all paths.
@@ -83,6 +91,8 @@ pub struct Daemon {
     changes: tokio::sync::Mutex<()>,
     /// By WWID, LUNs that are being attached: a second attach of the same LUN waits for the first.
     attaching: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
+    /// What `status` says of the lock manager; nothing, where none was asked for.
+    lock_manager: RefCell<Option<String>>,
 }
 
 /// Runs the daemon to its end.
@@ -98,6 +108,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // Fails only for a group leader, which attach does not make of us.
         let _ = rustix::process::setsid();
     }
+    // Before there is anything that it must not have: memory that is locked, descriptors.
+    let helper = options.sanlock.as_ref().map(|_| KillHelper::start());
     let layout = &options.layout;
     let cannot = |what: String, error: io::Error| {
         Failure::new(
@@ -152,9 +164,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         isids: RefCell::default(),
         changes: tokio::sync::Mutex::new(()),
         attaching: RefCell::default(),
+        lock_manager: RefCell::default(),
     });
     let local = tokio::task::LocalSet::new();
-    let result = local.block_on(&runtime, Rc::clone(&daemon).serve());
+    let helper = helper.and_then(|started| {
+        started
+            .inspect_err(|error| tracing::error!("kill paths are not run: {error}"))
+            .ok()
+    });
+    let sanlock = options.sanlock.as_ref().map(|options| (options, helper));
+    let result = local.block_on(&runtime, Rc::clone(&daemon).serve(sanlock));
     // A blocked control command must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -207,7 +226,10 @@ impl Daemon {
         }
     }
 
-    async fn serve(self: Rc<Self>) -> Result<(), Failure> {
+    async fn serve(
+        self: Rc<Self>,
+        sanlock: Option<(&config::Sanlock, Option<KillHelper>)>,
+    ) -> Result<(), Failure> {
         let socket = self.layout.socket();
         let cannot = |error: io::Error| {
             Failure::new(
@@ -222,6 +244,7 @@ impl Daemon {
         let listener = server::bind(&socket).map_err(cannot)?;
         let server = tokio::task::spawn_local(server::serve(listener, Rc::clone(&self)));
         let carriers = tokio::task::spawn_local(Rc::clone(&self).watch_carriers());
+        let clients = sanlock.and_then(|(options, helper)| self.serve_sanlock(options, helper));
         notify::ready();
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
@@ -234,6 +257,7 @@ impl Daemon {
         // Before the volumes, which they may lie on, and after them: until then leases may protect what is open.
         self.lockspaces.leave_unused().await;
         self.drain(&mut terminate).await;
+        clients.iter().for_each(JoinHandle::abort);
         for held in self.lockspaces.leave_unused().await {
             tracing::error!(
                 "leaving without letting go, so others take it when we are counted out: {held}"
@@ -241,6 +265,44 @@ impl Daemon {
         }
         tracing::info!("ended");
         Ok(())
+    }
+
+    /// Serves sanlock's clients, if nobody else does.
+    fn serve_sanlock(
+        self: &Rc<Self>,
+        options: &config::Sanlock,
+        helper: Option<KillHelper>,
+    ) -> Option<JoinHandle<()>> {
+        let directory = self.layout.sanlock();
+        let served = match Socket::bind(&directory, options.group) {
+            Ok(socket) => {
+                let path = socket.path().to_owned();
+                tracing::info!("serving sanlock's clients at {}", path.display());
+                let killer = Killer::new(helper);
+                let service = Service::new(Rc::clone(self), options.on_lease_expiry, killer);
+                let serving = socket.serve(Rc::new(service));
+                (
+                    format!("serving {}", path.display()),
+                    Some(tokio::task::spawn_local(serving)),
+                )
+            }
+            Err(NotServed::Another(path)) => (
+                format!(
+                    "off: another lock manager serves {}; volumes are attached all the same",
+                    path.display()
+                ),
+                None,
+            ),
+            Err(NotServed::Failed(path, error)) => {
+                (format!("off: {}: {error}", path.display()), None)
+            }
+        };
+        let (words, serving) = served;
+        if serving.is_none() {
+            tracing::error!("lock manager {words}");
+        }
+        *self.lock_manager.borrow_mut() = Some(words);
+        serving
     }
 
     /// Frees what an earlier daemon left when it died: dead devices hold their numbers, and their records tell lies.
@@ -414,11 +476,13 @@ impl Daemon {
             None => self.volumes.borrow().values().cloned().collect(),
         };
         let reports = volumes.iter().map(|volume| self.report(volume));
+        let lock_manager = self.lock_manager.borrow().clone();
         Ok(StatusReport {
             daemon: Some(DaemonReport {
                 version: VERSION.to_owned(),
                 pid: std::process::id(),
                 dropped_log_lines: self.log.dropped(),
+                lock_manager,
             }),
             volumes: crate::together::together(reports).await,
         })

@@ -6,10 +6,13 @@
 //! - Every job is answered once, a read at the latest soon after its deadline.
 //! - A write that may have executed, or still may, is answered [`WriteOutcome::Unknown`]; a [`Answer::Fenced`] follows as soon
 //!   as nothing of it can take effect any more.
+//! - A write to a sector that others write too is sent once. One with a single writer may be sent again unchanged, also
+//!   while the first copy is under way: then [`WriteOutcome::Doubled`] may be the answer, and [`Answer::Settled`] follows, or
+//!   a fence.
 //! - Nothing of a write is sent after its deadline, not by the kernel's socket either.
 
 use lockmgr::time::Instant;
-use lockmgr::{IoId, ReadFailed, WriteOutcome};
+use lockmgr::{IoId, ReadFailed, WriteOutcome, Writers};
 
 /// What to do.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub enum Job {
         bytes: Box<[u8]>,
         /// `CLOCK_BOOTTIME`; nothing of it is sent after that.
         deadline: Instant,
+        /// Whether it may be sent more than once.
+        writers: Writers,
     },
 }
 
@@ -59,6 +64,11 @@ pub enum Answer {
     Fenced {
         /// The number.
         through: IoId,
+    },
+    /// No copy of this write, which was answered as doubled, can take effect any more.
+    Settled {
+        /// Its number.
+        id: IoId,
     },
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Driver {
     writing: usize,
     /// The youngest write that ended `Unknown` and is not fenced.
     doubt: Option<IoId>,
+    /// Writes that ended `Doubled` and may land once more.
+    doubled: Vec<IoId>,
 }
 
 impl Driver {
@@ -73,6 +75,7 @@ impl Driver {
             names: BTreeMap::new(),
             writing: 0,
             doubt: None,
+            doubled: Vec::new(),
         };
         driver.tell(Input::Order(Order::Join));
         driver
@@ -92,7 +95,7 @@ impl Driver {
 
     /// Whether it is not wanted any more, and nothing it wrote can still land.
     pub fn is_over(&self) -> bool {
-        self.is_ending() && self.writing == 0 && self.doubt.is_none()
+        self.is_ending() && self.writing == 0 && self.doubt.is_none() && self.doubled.is_empty()
     }
 
     /// Whatever is due happens. Called about once a second at least.
@@ -120,8 +123,10 @@ impl Driver {
             }
             Answer::Wrote { id, outcome } => {
                 self.writing = self.writing.saturating_sub(1);
-                if outcome == WriteOutcome::Unknown {
-                    self.doubt = self.doubt.max(Some(id));
+                match outcome {
+                    WriteOutcome::Done => {}
+                    WriteOutcome::Doubled => self.doubled.push(id),
+                    WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
                 }
                 self.tell(Input::Wrote { id, outcome });
             }
@@ -129,7 +134,12 @@ impl Driver {
                 if self.doubt <= Some(through) {
                     self.doubt = None;
                 }
+                self.doubled.retain(|id| *id > through);
                 self.tell(Input::Fenced { through });
+            }
+            Answer::Settled { id } => {
+                self.doubled.retain(|of| *of != id);
+                self.tell(Input::Settled { id });
             }
         }
     }
@@ -317,6 +327,7 @@ impl Driver {
                 offset,
                 bytes,
                 deadline,
+                writers,
             } => {
                 self.writing += 1;
                 self.disk.start(Job::Write {
@@ -324,6 +335,7 @@ impl Driver {
                     offset,
                     bytes,
                     deadline,
+                    writers,
                 });
             }
             Output::Gate(order) => self.move_gates(&order),
@@ -361,9 +373,10 @@ impl Driver {
                 };
                 self.holdings.insert(*id, holding);
             }
-            Note::Converted { id, mode } => {
+            Note::Converted { id, mode, lver } => {
                 if let Some(holding) = self.holdings.get_mut(id) {
                     holding.mode = *mode;
+                    holding.lver = *lver;
                 }
             }
             Note::Reclaimed { id } => {
@@ -425,7 +438,9 @@ fn log(space: &Name, note: &Note) {
         Note::Acquired { id, mode, lver } => {
             format!("lease at {}: held {mode:?}, version {lver}", id.0)
         }
-        Note::Converted { id, mode } => format!("lease at {}: held {mode:?} now", id.0),
+        Note::Converted { id, mode, lver } => {
+            format!("lease at {}: held {mode:?} now, version {lver}", id.0)
+        }
         Note::Released { id } => format!("lease at {}: released", id.0),
         Note::Reclaimed { id } => format!("lease at {}: won back", id.0),
         Note::ReclaimFailed { id, error } => {

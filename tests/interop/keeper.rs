@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, unbounded};
 use iscsi_client::login::{Credentials, Offer};
 use iscsi_client::wire::{Lun, Tpgt};
 use lockmgr::time::Instant;
-use lockmgr::{IoId, ReadFailed, WriteOutcome};
+use lockmgr::{IoId, ReadFailed, WriteOutcome, Writers};
 use sanblk::host;
 use sanblk::keeper::disk::{Answer, Job, LeaseDisk};
 use sanblk::keeper::san::{PortalPicture, PortalState, SanConfig, SanDisk, SanPortal};
@@ -85,6 +85,7 @@ impl Keeper {
             offset,
             bytes: bytes.into(),
             deadline: deadline(),
+            writers: Writers::Many,
         });
         id
     }

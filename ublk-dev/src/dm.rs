@@ -111,7 +111,9 @@ fn targets(answer: &[u8]) -> io::Result<Vec<Target>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let data = answer.get(word(answer, 16)? as usize..).ok_or_else(invalid)?;
+    let data = answer
+        .get(word(answer, 16)? as usize..)
+        .ok_or_else(invalid)?;
     let mut targets = Vec::new();
     let mut at = 0;
     for _ in 0..word(answer, 20)? {

@@ -41,7 +41,7 @@ mod sys;
 
 pub use device::{AddOptions, Device, DeviceQueue};
 pub use event::{Event, Into, Piece, Waker};
-pub use link::{Close, LinkId, LostReason, SocketOptions, TcpInfo};
+pub use link::{Close, LinkId, LostReason, SocketOptions, TcpInfo, tcp_info};
 pub use request::{BlockOp, BlockRequest, Errno, Tag};
 pub use ring::Ring;
 pub use slots::{BufferId, Slots};

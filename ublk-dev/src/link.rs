@@ -60,6 +60,14 @@ pub struct TcpInfo {
     pub min_rtt: Option<Duration>,
 }
 
+/// What TCP knows about a connection that is no link of a ring.
+///
+/// # Errors
+/// Not a TCP socket, or a kernel before Linux 4.9.
+pub fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<TcpInfo> {
+    socket::tcp_info(socket)
+}
+
 /// How [`Ring::close`](crate::Ring::close) ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {

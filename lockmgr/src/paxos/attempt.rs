@@ -623,7 +623,9 @@ impl Lease {
                     WriteOutcome::Done if leader.owner_id != cx.us.host.number() => {
                         return self.start(cx, attempt);
                     }
-                    WriteOutcome::Done => return self.won(cx, attempt, leader, shared),
+                    WriteOutcome::Done | WriteOutcome::Doubled => {
+                        return self.won(cx, attempt, leader, shared);
+                    }
                     WriteOutcome::Unknown if resend => {
                         let io = cx.write_once(self.id, self.offset(), leader_bytes(&leader));
                         attempt.phase = Phase::Commit { io, leader, shared };
@@ -636,7 +638,7 @@ impl Lease {
                 leader,
                 mut shared,
             } if io == id => match outcome {
-                WriteOutcome::Done => {
+                WriteOutcome::Done | WriteOutcome::Doubled => {
                     shared.pop();
                     return self.next_holder(cx, attempt, leader, shared);
                 }

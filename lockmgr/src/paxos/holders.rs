@@ -135,7 +135,11 @@ impl Lease {
                 mode,
                 lver: leader.lver,
             },
-            Goal::ToExclusive { .. } => Note::Converted { id, mode },
+            Goal::ToExclusive { .. } => Note::Converted {
+                id,
+                mode,
+                lver: leader.lver,
+            },
             Goal::Reclaim { .. } => Note::Reclaimed { id },
         });
         let generation = cx.generation;

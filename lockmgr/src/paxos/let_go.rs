@@ -167,6 +167,7 @@ impl Lease {
         let mode = ModeBlock::NONE;
         let then = Then::Released;
         let lver = held.leader.lver;
+        let lvb = lvb.filter(|_| !cx.mutated(Mutant::ForgetBlock));
         match (held.mode, lvb) {
             // A shared holder owns no leader.
             (Mode::Shared, _) => {
@@ -195,6 +196,10 @@ impl Lease {
                     phase,
                 };
                 match lvb {
+                    Some(lvb) if cx.mutated(Mutant::BlockNotAwaited) => {
+                        self.write_lvb(cx, lvb);
+                        self.let_go_look(cx, state)
+                    }
                     Some(lvb) => {
                         state.phase = self.write_lvb(cx, lvb);
                         State::LettingGo(state)
@@ -427,6 +432,7 @@ impl Lease {
                     true => Note::Converted {
                         id,
                         mode: held.mode,
+                        lver: state.lver,
                     },
                     false => Note::Acquired {
                         id,

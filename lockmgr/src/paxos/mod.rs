@@ -23,7 +23,7 @@ mod let_go;
 
 use crate::contract::{LeaseId, Note};
 use crate::delta::Identity;
-use crate::io::{IoId, Outbox, Party, WriteOutcome};
+use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::liveness::Peers;
 use crate::mutant::Mutant;
 use crate::ondisk::{BadRecord, CannotJoin, HostId, HostSector, Name, PaxosLeader};
@@ -137,10 +137,11 @@ impl Cx<'_> {
     fn write_once(&mut self, party: LeaseId, offset: u64, bytes: Box<[u8]>) -> IoId {
         assert!(self.now < self.limit, "nothing is written after the limit");
         let end = self.window().end;
-        self.out.write(Party::Lease(party), offset, bytes, end)
+        self.out
+            .write(Party::Lease(party), offset, bytes, end, Writers::Many)
     }
 
-    fn mutated(&self, mutant: Mutant) -> bool {
+    pub(crate) fn mutated(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 }
@@ -366,6 +367,10 @@ impl Lease {
         };
     }
 
+    pub fn settled(&mut self, cx: &mut Cx, id: IoId) {
+        self.own.settled(cx.out, cx.window(), id);
+    }
+
     pub fn handle_timeout(&mut self, cx: &mut Cx) {
         self.own.handle_timeout(cx.out, cx.window());
         if self.poll_state_timeout().is_none_or(|at| at > cx.now) {
@@ -443,5 +448,5 @@ fn leader_bytes(leader: &PaxosLeader) -> Box<[u8]> {
 
 fn own_sector(cx: &Cx, id: LeaseId) -> OwnSector {
     let offset = id.0 + cx.us.geometry.host_sector(cx.us.host);
-    OwnSector::new(cx.out, Party::Lease(id), offset)
+    OwnSector::new(cx.out, Party::Lease(id), offset, cx.mutant)
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use lockmgr::gate::{Gate, Permission};
 use lockmgr::time::Instant;
-use lockmgr::{GateOrder, IoId, Lockspace, Mode, WriteOutcome};
+use lockmgr::{GateOrder, IoId, Lockspace, Mode, WriteOutcome, Writers};
 
 use crate::disk::Snapshot;
 use crate::judge::Claim;
@@ -50,12 +50,17 @@ impl Clock {
     }
 }
 
-/// A lease write that may still execute.
+/// A lease write, or a copy of one, that may still execute.
+#[derive(Clone)]
 pub struct Pending {
     pub id: IoId,
     pub offset: u64,
     pub bytes: Box<[u8]>,
     pub torn: bool,
+    /// When what it answers was decided to be asked for.
+    pub ordered: True,
+    /// Whether nobody else writes there.
+    pub writers: Writers,
 }
 
 /// What comes back to a machine.
@@ -63,6 +68,7 @@ pub enum Answer {
     Read(IoId, Option<Snapshot>),
     Wrote(IoId, WriteOutcome),
     Fenced(IoId),
+    Settled(IoId),
 }
 
 /// What the holder does with one resource.

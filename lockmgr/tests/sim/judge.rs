@@ -4,10 +4,13 @@
 //! open. What must never be: two active claims that exclude each other, a data write that lands after another host was
 //! granted the same resource, a gate that opens again over a lease that somebody else had in between, a free leader written
 //! over a later owner's, a generation that does not grow, a lock value block that lands after another host's acquisition or that
-//! is not what its last owner left, an owner asked by nobody.
+//! is not what its last owner left, an owner asked by nobody, a request that is erased by who saw it, a sector with one writer that
+//! goes back to what was there before.
 
-use lockmgr::Mode;
-use lockmgr::ondisk::PaxosLeader;
+use std::collections::HashMap;
+
+use lockmgr::ondisk::{ForceMode, PaxosLeader, Request};
+use lockmgr::{IoId, Mode};
 
 /// One host's belief to hold one resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +31,8 @@ struct Resource {
     block: Vec<u64>,
     /// Requests to its owner that were written.
     requests: u64,
+    /// The last of them, and when it landed.
+    request: Option<(Request, u64)>,
 }
 
 pub struct Judge {
@@ -40,6 +45,8 @@ pub struct Judge {
     /// Lock value blocks that were read, and owners that heard that somebody waits.
     pub blocks_read: u64,
     pub owners_asked: u64,
+    /// What landed last in each sector with one writer: by which life of the host, and which write.
+    own: HashMap<u64, (usize, u64, IoId, Box<[u8]>)>,
 }
 
 impl Resource {
@@ -62,6 +69,7 @@ impl Judge {
             stale_commits: 0,
             blocks_read: 0,
             owners_asked: 0,
+            own: HashMap::new(),
         }
     }
 
@@ -225,9 +233,35 @@ impl Judge {
         }
     }
 
-    /// A request to the owner is written, or found to be.
-    pub fn requested(&mut self, resource: usize) {
+    /// A request to the owner lands, of a host that has looked at what was there since `looked`.
+    pub fn requested(&mut self, at: u64, resource: usize, request: Request, looked: u64) {
+        let last = self.resources[resource].request.replace((request, at));
+        if let Some((old, since)) = last
+            && since < looked
+            && (old.lver > request.lver
+                || (old.lver == request.lver
+                    && old.force_mode != ForceMode::None
+                    && request.force_mode == ForceMode::None))
+        {
+            let what = format!("resource {resource}: {old:?} was erased by {request:?}");
+            self.object(at, what);
+        }
         self.resources[resource].requests += 1;
+    }
+
+    /// A write to a sector that only `host` writes has executed.
+    pub fn own_lands(&mut self, at: u64, host: (usize, u64), offset: u64, id: IoId, bytes: &[u8]) {
+        let (number, life) = host;
+        if let Some((of, lived, last, there)) = self.own.get(&offset)
+            && (*of, *lived) == host
+            && id < *last
+            && **there != *bytes
+        {
+            let what =
+                format!("{number}'s own sector at {offset} went back from {last:?} to {id:?}");
+            self.object(at, what);
+        }
+        self.own.insert(offset, (number, life, id, bytes.into()));
     }
 
     /// A host was told that somebody wants what it holds.

@@ -69,7 +69,11 @@ fn run(plan: Plan) -> (World, Result<(), String>) {
 }
 
 fn sound(seed: u64, trouble: Trouble) -> World {
-    let plan = Plan::draw(seed, trouble, None);
+    sound_plan(Plan::draw(seed, trouble, None))
+}
+
+fn sound_plan(plan: Plan) -> World {
+    let seed = plan.seed;
     let replay = Replay::of(seed, &format!("{plan:?}"));
     let (world, verdict) = run(plan);
     if let Err(what) = verdict {
@@ -120,7 +124,11 @@ fn storage_comes_and_goes() {
 /// RELEASED was gone with that, and the lease was stuck.
 #[test]
 fn an_owner_that_has_gone_on_has_let_go() {
-    sound(2070, Trouble::Storage);
+    let plan = Plan::draw(2070, Trouble::Storage, None);
+    sound_plan(Plan {
+        doubled_percent: 0,
+        ..plan
+    });
 }
 
 #[test]
@@ -149,17 +157,42 @@ fn caught(mutant: Mutant, trouble: Trouble, bound: u64) -> (u64, String) {
         .unwrap_or_else(|| panic!("{mutant:?} passed {bound} seeds"))
 }
 
+fn all_are_caught(mutants: &[(Mutant, Trouble)]) {
+    for &(mutant, trouble) in mutants {
+        let (seed, what) = caught(mutant, trouble, 400);
+        println!("{mutant:?}: seed {seed} {what}");
+    }
+}
+
 #[test]
 fn every_mutant_is_caught() {
-    for (mutant, trouble) in [
+    all_are_caught(&[
         (Mutant::SkipWait, Trouble::Everything),
         (Mutant::ForgetGeneration, Trouble::Everything),
         (Mutant::ExtendFromNow, Trouble::Slow),
         (Mutant::IgnoreModeBlocks, Trouble::None),
         (Mutant::ResendLeaderBlindly, Trouble::Storage),
         (Mutant::OpenWithoutProof, Trouble::Storage),
-    ] {
-        let (seed, what) = caught(mutant, trouble, 400);
-        println!("{mutant:?}: seed {seed} {what}");
-    }
+    ]);
+}
+
+#[test]
+fn who_does_not_wait_for_a_copy_is_caught() {
+    all_are_caught(&[(Mutant::OverwriteDoubled, Trouble::None)]);
+}
+
+#[test]
+fn who_errs_with_a_value_block_is_caught() {
+    all_are_caught(&[
+        (Mutant::ForgetBlock, Trouble::None),
+        (Mutant::BlockNotAwaited, Trouble::Everything),
+    ]);
+}
+
+#[test]
+fn who_errs_with_a_request_is_caught() {
+    all_are_caught(&[
+        (Mutant::ClearRequest, Trouble::None),
+        (Mutant::HearEveryCall, Trouble::None),
+    ]);
 }

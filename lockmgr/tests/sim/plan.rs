@@ -45,6 +45,8 @@ pub struct Plan {
     pub error_percent: u64,
     /// Of a hundred leases wanted, so many are wanted shared.
     pub shared_percent: u64,
+    /// Of a hundred writes to sectors with one writer, so many are sent twice.
+    pub doubled_percent: u64,
 }
 
 impl Plan {
@@ -104,6 +106,7 @@ impl Plan {
                 _ => prng.pick(&[0, 0, 2, 10]),
             },
             shared_percent: if slow { 0 } else { prng.pick(&[0, 30, 60]) },
+            doubled_percent: if slow { 0 } else { prng.pick(&[0, 10, 50]) },
         }
     }
 }

@@ -5,11 +5,11 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use kit::prng::Prng;
 use lockmgr::gate::Gate;
-use lockmgr::ondisk::{ForceMode, HostId, Name, PaxosLeader};
+use lockmgr::ondisk::{ForceMode, HostId, Name, PaxosLeader, Request};
 use lockmgr::time::Instant;
 use lockmgr::{
     GateOrder, Identity, Input, IoId, LeaseError, LeaseId, Lockspace, Mode, Note, OnOwner, Order,
-    Output, ReadFailed, WriteOutcome,
+    Output, ReadFailed, WriteOutcome, Writers,
 };
 
 use crate::disk::{Disk, Snapshot, resource_name, resource_offset, space};
@@ -38,6 +38,11 @@ enum Event {
     Fence {
         host: usize,
         life: u64,
+    },
+    Settle {
+        host: usize,
+        life: u64,
+        id: IoId,
     },
     Execute {
         host: usize,
@@ -267,6 +272,7 @@ impl World {
             }
             Event::Restart { host, life } => self.restart(host, life),
             Event::Fence { host, life } => self.fence(host, life),
+            Event::Settle { host, life, id } => self.settle(host, life, id),
             Event::Execute { host, life, id } => self.execute(host, life, id),
             Event::Sample {
                 host,
@@ -380,9 +386,9 @@ impl World {
             .into_iter()
             .partition::<Vec<_>, _>(|(of, _, _)| *of == host);
         self.dead_pending = others;
-        for (_, _, pending) in mine {
+        for (_, lived, pending) in mine {
             if self.prng.percent(50) {
-                self.land(host, &pending);
+                self.land(host, lived, &pending);
             }
         }
         self.land_data(host);
@@ -539,6 +545,7 @@ impl World {
                 self.input(host, Input::Wrote { id, outcome });
             }
             Answer::Fenced(through) => self.input(host, Input::Fenced { through }),
+            Answer::Settled(id) => self.input(host, Input::Settled { id }),
         }
     }
 
@@ -582,8 +589,17 @@ impl World {
                 offset,
                 bytes,
                 deadline,
+                writers,
             } => {
-                self.write(host, id, offset, bytes, deadline);
+                let write = Pending {
+                    id,
+                    offset,
+                    bytes,
+                    torn: false,
+                    ordered: self.ordered(host, offset),
+                    writers,
+                };
+                self.write(host, write, deadline);
             }
             Output::Gate(order) => {
                 self.hosts[host].gate_orders.push_back(order);
@@ -697,12 +713,20 @@ impl World {
         }
     }
 
-    fn write(&mut self, host: usize, id: IoId, offset: u64, bytes: Box<[u8]>, deadline: Instant) {
+    /// When what a host is at with the resource there was ordered.
+    fn ordered(&self, host: usize, offset: u64) -> True {
+        match offset / self.plan.geometry.area_bytes() {
+            0 => 0,
+            area => self.hosts[host].ordered[area as usize - 1],
+        }
+    }
+
+    fn write(&mut self, host: usize, mut write: Pending, deadline: Instant) {
+        let id = write.id;
         let life = self.hosts[host].life;
         let end = self.hosts[host].clock.when(deadline).max(self.now);
         let lost = self.hosts[host].cut_until > self.now
             || (!self.peace && self.prng.percent(self.plan.error_percent));
-        let mut torn = false;
         if lost {
             let told = self.prng.between(self.now, end);
             let answer = Answer::Wrote(id, WriteOutcome::Unknown);
@@ -710,7 +734,7 @@ impl World {
             if self.prng.percent(40) {
                 return;
             }
-            torn = self.plan.trouble == Trouble::Torn && self.prng.percent(10);
+            write.torn = self.plan.trouble == Trouble::Torn && self.prng.percent(10);
             let late = self.prng.percent(self.plan.late_percent);
             let at = match late {
                 false => self.now + MS,
@@ -728,21 +752,57 @@ impl World {
             self.after(delay, Event::Execute { host, life, id });
             let delay = delay + self.prng.between(1, 20) * MS / 4;
             let done = self.now + delay + self.slowness(host);
+            let one = write.writers == Writers::One;
+            let twice = one && self.errands.percent(self.plan.doubled_percent);
             // What takes longer than its deadline is given up, though it was executed.
             let (at, outcome) = match done <= end {
+                true if twice => (done, WriteOutcome::Doubled),
                 true => (done, WriteOutcome::Done),
                 false => (end, WriteOutcome::Unknown),
             };
+            if twice {
+                self.send_copy(host, &write, done, end);
+            }
             let answer = Answer::Wrote(id, outcome);
             self.at(at, Event::Answer { host, life, answer });
         }
-        let pending = Pending {
-            id,
-            offset,
-            bytes,
-            torn,
+        self.hosts[host].pending.push(write);
+    }
+
+    /// The same bytes on another path, which is the slower one. What becomes of it is known in the end.
+    fn send_copy(&mut self, host: usize, write: &Pending, done: True, end: True) {
+        let life = self.hosts[host].life;
+        let id = write.id;
+        let latest = match self.peace || self.plan.trouble == Trouble::None {
+            true => done + 100 * MS,
+            false => end + self.plan.margins.drain_max.as_nanos() as u64,
         };
-        self.hosts[host].pending.push(pending);
+        let at = match self.errands.percent(50) {
+            true => done + self.errands.below(100 * MS),
+            false => self.errands.between(done, latest.max(done)),
+        };
+        // It may be lost, too.
+        if self.errands.percent(80) {
+            self.hosts[host].pending.push(write.clone());
+            self.at(at, Event::Execute { host, life, id });
+        }
+        let told = at + self.errands.between(1, 20) * MS;
+        self.at(told, Event::Settle { host, life, id });
+    }
+
+    /// The other copy was answered, or its session was ended: it has executed, or never will.
+    fn settle(&mut self, host: usize, life: u64, id: IoId) {
+        if self.hosts[host].life != life {
+            return;
+        }
+        if self.hosts[host].cut_until > self.now || self.hosts[host].paused_until > self.now {
+            self.after(SECOND, Event::Settle { host, life, id });
+            return;
+        }
+        let over = |pending: &Pending| pending.id != id;
+        self.hosts[host].pending.retain(over);
+        let answer = Answer::Settled(id);
+        self.after(MS, Event::Answer { host, life, answer });
     }
 
     fn execute(&mut self, host: usize, life: u64, id: IoId) {
@@ -750,7 +810,7 @@ impl World {
             let pending = &mut self.hosts[host].pending;
             if let Some(place) = pending.iter().position(|p| p.id == id) {
                 let pending = pending.swap_remove(place);
-                self.land(host, &pending);
+                self.land(host, life, &pending);
             }
         } else if let Some(place) = self
             .dead_pending
@@ -758,16 +818,19 @@ impl World {
             .position(|(of, lived, p)| (*of, *lived, p.id) == (host, life, id))
         {
             let (_, _, pending) = self.dead_pending.swap_remove(place);
-            self.land(host, &pending);
+            self.land(host, life, &pending);
         }
     }
 
-    fn land(&mut self, host: usize, pending: &Pending) {
+    fn land(&mut self, host: usize, life: u64, pending: &Pending) {
         let geometry = self.plan.geometry;
         let area = pending.offset / geometry.area_bytes();
         let within = pending.offset % geometry.area_bytes();
         if area > 0 && within == geometry.request_sector() {
-            self.judge.requested(area as usize - 1);
+            let request = Request::parse(&pending.bytes).expect("it was made here");
+            let (now, looked) = (self.now, pending.ordered);
+            self.judge
+                .requested(now, area as usize - 1, request, looked);
         } else if area > 0 && Some(within) == geometry.lvb_sector() {
             let (resource, value) = (area as usize - 1, block_value(&pending.bytes));
             self.tell(|| format!("host {} writes block {value} of {resource}", host + 1));
@@ -791,6 +854,11 @@ impl World {
                     )
                 });
             }
+        }
+        if pending.writers == Writers::One {
+            let (id, bytes) = (pending.id, &pending.bytes);
+            self.judge
+                .own_lands(self.now, (host, life), pending.offset, id, bytes);
         }
         self.disk
             .write(pending.offset, &pending.bytes, pending.torn);
@@ -816,7 +884,7 @@ impl World {
         state.pending = young;
         for pending in old {
             // What was not lost is answered `Done` and must execute.
-            self.land(host, &pending);
+            self.land(host, life, &pending);
         }
         let answer = Answer::Fenced(through);
         self.after(MS, Event::Answer { host, life, answer });
@@ -875,7 +943,7 @@ impl World {
                 let down = self.prng.between(1, 20) * SECOND;
                 self.crash(host, down);
             }
-            Note::Acquired { id, mode, .. } | Note::Converted { id, mode } => {
+            Note::Acquired { id, mode, .. } | Note::Converted { id, mode, .. } => {
                 let resource = resource(id);
                 self.grant(host, resource, mode);
             }

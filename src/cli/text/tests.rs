@@ -81,6 +81,7 @@ fn all(volume: VolumeReport) -> StatusReport {
         version: "0.1.0".into(),
         pid: 1,
         dropped_log_lines: 0,
+        lock_manager: None,
     };
     StatusReport {
         daemon: Some(daemon),

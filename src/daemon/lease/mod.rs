@@ -61,21 +61,21 @@ pub struct Lockspaces {
 
 /// A lockspace, from the start of its join on.
 pub struct Joined {
-    place: Place,
-    device: Device,
-    geometry: Geometry,
-    space: Name,
-    host: HostId,
-    host_name: Name,
-    timing: Timing,
-    keeper: Keeper,
+    pub(crate) place: Place,
+    pub(crate) device: Device,
+    pub(crate) geometry: Geometry,
+    pub(crate) space: Name,
+    pub(crate) host: HostId,
+    pub(crate) host_name: Name,
+    pub(crate) timing: Timing,
+    pub(crate) keeper: Keeper,
     /// Where it lies on a volume of this daemon.
     carried: Option<Carried>,
 }
 
 impl Joined {
     /// Whether this is the device, by whatever path. One that is gone is known by its path alone.
-    fn is_on(&self, place: &Place, device: Option<Device>) -> bool {
+    pub(crate) fn is_on(&self, place: &Place, device: Option<Device>) -> bool {
         device.map_or(self.place.path == place.path, |there| there == self.device)
     }
 
@@ -219,7 +219,7 @@ impl Lockspaces {
         }
     }
 
-    async fn device(&self, place: &Place) -> Option<Device> {
+    pub(crate) async fn device(&self, place: &Place) -> Option<Device> {
         let look = |place: &Place| Ok(Device::at(&place.path));
         self.looks.at(place, look).await.ok().flatten()
     }

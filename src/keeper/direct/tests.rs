@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use lockmgr::time::Instant;
-use lockmgr::{IoId, WriteOutcome};
+use lockmgr::{IoId, WriteOutcome, Writers};
 
 use super::*;
 
@@ -26,6 +26,7 @@ fn write(number: u64, offset: u64, until: u64) -> Job {
         offset,
         bytes: vec![0; 512].into(),
         deadline: at(until),
+        writers: Writers::Many,
     }
 }
 
@@ -61,6 +62,7 @@ impl Desk {
             Answer::Read { id, data: Err(_) } => format!("no read {id:?}"),
             Answer::Wrote { id, outcome } => format!("{outcome:?} {id:?}"),
             Answer::Fenced { through } => format!("fenced {through:?}"),
+            Answer::Settled { id } => format!("settled {id:?}"),
         };
         let plain = |text: String| text.replace("IoId(", "").replace(')', "");
         self.answers.try_iter().map(short).map(plain).collect()
@@ -167,6 +169,7 @@ fn a_file_is_written_and_read_and_never_grows() {
         offset: 512,
         bytes: vec![9; 512].into(),
         deadline: later,
+        writers: Writers::Many,
     });
     assert!(matches!(
         answers.recv().unwrap(),
@@ -191,6 +194,7 @@ fn a_file_is_written_and_read_and_never_grows() {
         offset: 2 << 20,
         bytes: vec![9; 512].into(),
         deadline: later,
+        writers: Writers::Many,
     });
     assert!(matches!(
         answers.recv().unwrap(),

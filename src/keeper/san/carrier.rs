@@ -6,12 +6,15 @@
 //! - A read is sent again wherever that helps, until its deadline.
 //! - **A write is sent once.** It is sent again only if the target said that it did not execute it, or if it never
 //!   left. Whatever else ends its session ends it as unknown, with a [`Debt`] of that nexus.
+//! - But for a write whose sector nobody else writes: that is sent again unchanged, as soon as it is late or lost. The
+//!   first copy that succeeds is the answer, doubled as long as another may still land.
 //! - A job has no order against others: who wants one asks for the second when the first is answered.
 //!
 //! [`Answer::Fenced`] names the youngest write of which nothing can take effect any more, and so do all before it:
 //! it waits for every older one, in doubt or under way.
 
 mod checks;
+mod late;
 mod outcome;
 mod sessions;
 
@@ -31,8 +34,9 @@ use multipath::ladder::Hideout;
 
 use super::debt::Debt;
 use super::nexus::{Nexus, Phase, Stage as SessionStage, Trouble};
-use super::patience::{LOGOUT, PING_AFTER, Patience, SLOW};
-use super::tasks::{PIECE, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work};
+use super::patience::{LOGOUT, PING_AFTER, Patience};
+use super::silence::Silence;
+use super::tasks::{Kind, PIECE, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work};
 use super::{PortalPicture, PortalState, SanConfig};
 use crate::keeper::disk::{Answer, Job};
 
@@ -80,8 +84,18 @@ pub(super) struct Carrier {
     tasks: Vec<Task>,
     /// The youngest write that was answered as unknown and is over, not told yet.
     proven: Option<IoId>,
+    /// Writes that were answered as doubled, and may land once more.
+    doubled: Vec<Doubled>,
     outputs: VecDeque<Output>,
     stopping: bool,
+}
+
+/// A write that is on the medium and may land there once more.
+#[derive(Clone, Copy, Debug)]
+struct Doubled {
+    id: IoId,
+    /// Among the debts.
+    lost: bool,
 }
 
 impl Carrier {
@@ -99,6 +113,7 @@ impl Carrier {
                 failures: 0,
                 group: None,
                 debt: Some(Debt::of_earlier_run(portal.portal_group)),
+                silence: Silence::default(),
                 aside_until: now,
                 redirect: None,
                 md5_only: false,
@@ -119,6 +134,7 @@ impl Carrier {
             current: 0,
             tasks: Vec::new(),
             proven: None,
+            doubled: Vec::new(),
             outputs: VecDeque::new(),
             stopping: false,
         }
@@ -156,7 +172,10 @@ impl Carrier {
                 data: Err(ReadFailed),
             }),
             Job::Write {
-                bytes, deadline, ..
+                bytes,
+                deadline,
+                writers,
+                ..
             } if fits && len <= PIECE as usize => {
                 self.tasks.push(Task {
                     id,
@@ -164,7 +183,10 @@ impl Carrier {
                     until: self.patience.last_call(deadline_of(deadline)),
                     work: Work::Write {
                         bytes,
+                        writers,
                         flush: false,
+                        moved: false,
+                        lost: false,
                     },
                     stage: waiting,
                 });
@@ -203,18 +225,11 @@ impl Carrier {
     /// When the first write of this nexus's session is over: from then on nothing is sent on it, but the turn resets
     /// it.
     pub fn send_until(&self, index: usize) -> Option<Instant> {
-        self.tasks
-            .iter()
-            .filter(|task| task.is_write() && self.nexus_of(task) == Some(index))
-            .map(|task| task.until)
-            .min()
-    }
-
-    fn nexus_of(&self, task: &Task) -> Option<usize> {
-        match task.stage {
-            Stage::Out { slot } => self.slots.of(slot).map(|slot| slot.nexus),
-            Stage::Waiting { .. } => None,
-        }
+        let until = |slot: &Slot| match slot.kind {
+            Kind::Write { until } if slot.nexus == index => Some(until),
+            _ => None,
+        };
+        self.slots.writes().filter_map(until).min()
     }
 
     /// What the driver shall do next.
@@ -231,6 +246,7 @@ impl Carrier {
         }
         self.last_words(now);
         self.dispatch(now);
+        self.settle();
         self.announce();
     }
 
@@ -261,6 +277,8 @@ impl Carrier {
                 [session.poll_timeout(), own]
             }
         });
+        let suspicion = (0..self.nexuses.len()).map(|index| self.next_look(index));
+        let writes = (0..self.nexuses.len()).map(|index| self.send_until(index));
         let terms = self.terms();
         let holds = self
             .nexuses
@@ -270,6 +288,8 @@ impl Carrier {
         tasks
             .chain(late)
             .chain(nexuses)
+            .chain(suspicion)
+            .chain(writes)
             .chain(holds)
             .flatten()
             .min()
@@ -344,33 +364,31 @@ impl Carrier {
 
     /// Jobs whose time is over.
     fn expire(&mut self, now: Instant) {
+        for index in 0..self.nexuses.len() {
+            if self.send_until(index).is_some_and(|until| until <= now) {
+                // Its bytes may be in our kernel still. It comes back unsent, or is in doubt.
+                self.lose(now, index, Trouble::Deadline, None);
+            }
+        }
         while let Some(at) = self.tasks.iter().position(|task| task.until <= now) {
-            let task = &self.tasks[at];
-            match (&task.work, self.nexus_of(task)) {
-                (Work::Write { .. }, Some(nexus)) => {
-                    // Its bytes may be in our kernel still. It comes back unsent, or is answered as unknown.
-                    self.lose(now, nexus, Trouble::Deadline, None);
-                }
-                (Work::Write { .. }, None) => {
-                    let id = self.tasks.remove(at).id;
-                    self.over(id);
-                }
-                (Work::Read { .. }, _) => {
-                    self.leave_slot(at);
-                    let id = self.tasks.remove(at).id;
-                    self.answer(Answer::Read {
-                        id,
-                        data: Err(ReadFailed),
-                    });
-                }
+            self.leave_slot(at);
+            let task = self.tasks.remove(at);
+            let id = task.id;
+            match task.work {
+                Work::Write { .. } => self.over(id),
+                Work::Read { .. } => self.answer(Answer::Read {
+                    id,
+                    data: Err(ReadFailed),
+                }),
             }
         }
     }
 
-    /// The command of a task goes on without it.
+    /// The command of a task goes on without it. A write's stays a copy of it.
     fn leave_slot(&mut self, at: usize) {
         if let Stage::Out { slot } = self.tasks[at].stage
             && let Some(slot) = self.slots.get_mut(slot)
+            && !matches!(slot.kind, Kind::Write { .. })
         {
             slot.task = None;
         }
@@ -382,10 +400,21 @@ impl Carrier {
 
     /// The session for the next command.
     fn choose(&self, now: Instant) -> Option<usize> {
+        self.choose_among(now, |_| true)
+    }
+
+    /// The session for a task: none that has a copy of it.
+    fn choose_for(&self, now: Instant, task: &Task) -> Option<usize> {
+        self.choose_among(now, |index| {
+            self.slots.copies(task.id).all(|slot| slot.nexus != index)
+        })
+    }
+
+    fn choose_among(&self, now: Instant, may: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.nexuses.len();
         let serving = (0..count)
             .map(|step| (self.current + step) % count)
-            .filter(|index| self.nexuses[*index].serves());
+            .filter(|index| self.nexuses[*index].serves() && may(*index));
         let aside = |index: &usize| self.nexuses[*index].aside_until > now;
         serving
             .clone()
@@ -423,11 +452,14 @@ impl Carrier {
                 if !due || task.is_write() != write {
                     continue;
                 }
+                let Some(index) = self.choose_for(now, task) else {
+                    continue;
+                };
                 let room = self.nexuses[index]
                     .session_mut()
                     .map_or(0, |session| session.room());
                 let Some(slot) = self.slots.free(write).filter(|_| room > 0) else {
-                    return;
+                    break;
                 };
                 self.submit(now, index, at, slot);
             }
@@ -440,7 +472,7 @@ impl Carrier {
         let task = &mut self.tasks[at];
         let buffer = iscsi_client::memory::BufferId(slot as u16);
         let offset = 0;
-        let (start, len, cdb, transfer) = match &task.work {
+        let (kind, start, len, cdb, transfer) = match &task.work {
             Work::Read { data, done, .. } => {
                 let most = facts
                     .max_transfer_blocks
@@ -453,13 +485,14 @@ impl Carrier {
                     offset,
                     len,
                 };
-                (*done, len, cdb, transfer)
+                (Kind::Read, *done, len, cdb, transfer)
             }
-            Work::Write { bytes, flush } => {
+            Work::Write { bytes, flush, .. } => {
                 let len = bytes.len() as u32;
                 let (lba, blocks) = (task.offset / u64::from(block), len / block);
                 if *flush {
-                    (0, 0, Cdb::synchronize_cache_16(lba, blocks), Transfer::None)
+                    let cdb = Cdb::synchronize_cache_16(lba, blocks);
+                    (Kind::Flush, 0, 0, cdb, Transfer::None)
                 } else {
                     self.slots.bytes(slot)[..bytes.len()].copy_from_slice(bytes);
                     let fua = facts.write_cache && facts.fua;
@@ -468,15 +501,18 @@ impl Carrier {
                         offset,
                         len,
                     };
-                    (0, len, Cdb::write_16(lba, blocks, fua), transfer)
+                    let until = task.until;
+                    let cdb = Cdb::write_16(lba, blocks, fua);
+                    (Kind::Write { until }, 0, len, cdb, transfer)
                 }
             }
         };
         let taken = Slot {
             nexus: index,
             task: Some(task.id),
+            kind,
             since: now,
-            late_at: now + SLOW.min(self.patience.late),
+            late_at: now + self.nexuses[index].silence.late_after(self.patience.late),
             at: start,
             len: len as usize,
         };
@@ -524,16 +560,16 @@ impl Carrier {
         let Some(through) = self.proven else {
             return;
         };
-        let under_way = self
-            .tasks
-            .iter()
-            .any(|task| task.is_write() && task.id <= through);
+        let waits = |task: &Task| task.is_write() && task.id <= through;
+        let copy = |slot: &Slot| slot.task <= Some(through);
+        let under_way = self.tasks.iter().any(waits) || self.slots.writes().any(copy);
         let in_doubt = self.nexuses.iter().any(|nexus| {
             let writes = nexus.debt.and_then(|debt| debt.writes);
             writes.is_some_and(|(first, _)| first <= through)
         });
         if !under_way && !in_doubt {
             self.proven = None;
+            self.doubled.retain(|doubled| doubled.id > through);
             self.answer(Answer::Fenced { through });
         }
     }

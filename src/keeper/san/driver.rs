@@ -22,6 +22,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::carrier::{Carrier, Output};
 use super::nexus::Trouble;
 use super::patience::Patience;
+use super::silence::TcpSeen;
 use super::{Hint, PortalPicture, SanConfig};
 use crate::host;
 use crate::keeper::disk::{Answer, Job};
@@ -105,6 +106,7 @@ impl Driver {
     pub fn run(mut self) {
         loop {
             self.take_orders();
+            self.look();
             // A send can end a session, and its reset must not wait for the next event.
             loop {
                 self.carrier.turn(host::now());
@@ -134,6 +136,25 @@ impl Driver {
                 Ok(job) => self.carrier.start(host::now(), job),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => return self.carrier.stop(host::now()),
+            }
+        }
+    }
+
+    /// What TCP knows of the connections whose silence is in question.
+    fn look(&mut self) {
+        let now = host::now();
+        for (index, link) in self.links.iter().enumerate() {
+            if self.carrier.wants_look(now, index) {
+                let seen = match link {
+                    Link::Connected { stream, .. } => ublk_dev::tcp_info(stream.as_fd()).ok(),
+                    Link::None | Link::Connecting(_) => None,
+                };
+                let seen = seen.map(|info| TcpSeen {
+                    unacked: info.unacked,
+                    since_ack: info.since_ack,
+                    round_trip: info.rtt.unwrap_or_default(),
+                });
+                self.carrier.look(now, index, seen);
             }
         }
     }

@@ -16,7 +16,7 @@
 //!
 //! - `carrier` decides; `nexus`, `debt`, `tasks` are its nouns
 //! - `driver` has the sockets
-//! - `patience` has all times, and the reason why no byte of a write leaves after its deadline
+//! - `patience` has all times, and the reason why no byte of a write leaves after its deadline; `silence` tells late from dead
 //!
 //! The thread waits in `poll(2)` on two or three sockets and a waker; that needs neither a ring nor a runtime, and each
 //! of its system calls returns at once. Memory is made when it starts, but for the data of reads, which are bounded.
@@ -26,6 +26,7 @@ mod debt;
 mod driver;
 mod nexus;
 mod patience;
+mod silence;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,7 @@ use multipath::{Probe, ProbeFailure};
 
 use super::SanPortal;
 use super::debt::Debt;
+use super::silence::Silence;
 
 /// An ISID and its life.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(super) struct Nexus {
     /// Where its last session through its own portal was logged in.
     pub group: Option<Tpgt>,
     pub debt: Option<Debt>,
+    pub silence: Silence,
     /// Others are better until then.
     pub aside_until: Instant,
     /// Where the target sent the last login, for the next attempt only.
@@ -139,6 +141,8 @@ pub enum Trouble {
     Unanswered,
     /// A write came to its deadline.
     Deadline,
+    /// TCP had no acknowledgement, while another portal lived.
+    Silent,
 }
 
 impl fmt::Display for Trouble {
@@ -156,6 +160,7 @@ impl fmt::Display for Trouble {
             Trouble::CommandLost => f.write_str("the target aborted or lost a command"),
             Trouble::Unanswered => f.write_str("a command was not answered"),
             Trouble::Deadline => f.write_str("a write was not answered in time"),
+            Trouble::Silent => f.write_str("nothing was acknowledged, while another portal lived"),
         }
     }
 }

@@ -33,9 +33,10 @@
 //! remains is the thread that is stopped between looking at the clock and the system call that sends: that is in the
 //! lockspace's `drift_max` ([`lockmgr::timing::Margins`]).
 //!
-//! The same limit is the *detector* of a dead portal: a connection whose peer acknowledges nothing ends by itself
-//! within `FIRST_REPEAT + user_timeout`, one tenth of the usual `io_timeout` of 10 s. A target whose kernel
-//! acknowledges, and that does not answer, is another matter; for that see [`Patience::late`] and [`Patience::silent`].
+//! While another portal lives, a dead one is found long before (`silence`). With no other to compare, the same limit is
+//! the *detector*: a connection whose peer acknowledges nothing ends by itself within `FIRST_REPEAT + user_timeout`, one
+//! tenth of the usual `io_timeout` of 10 s. A target whose kernel acknowledges, and that does not answer, is another
+//! matter; for that see [`Patience::late`] and [`Patience::silent`].
 
 use std::time::Duration;
 
@@ -58,8 +59,6 @@ pub(super) const LOGOUT: Duration = Duration::from_secs(2);
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// A portal that shows another LUN, or none, is looked at again after so long; an operator may be correcting it.
 pub(super) const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-/// A command without an answer for so long makes its portal the second choice for what comes next.
-pub(super) const SLOW: Duration = Duration::from_millis(100);
 /// How long a portal that was no good for a command comes after the others.
 pub(super) const ASIDE: Duration = Duration::from_secs(2);
 
@@ -70,10 +69,9 @@ pub(super) struct Patience {
     pub user_timeout: Duration,
     /// For a TCP handshake: a tenth, 250 ms to 4 s.
     pub connect: Duration,
-    /// A command without an answer for so long has its target asked whether it is there, and a read goes to another
-    /// portal: a twentieth.
+    /// A command without an answer for so long is late in any case, whatever those before it took: a twentieth.
     pub late: Duration,
-    /// From that question on, without a single byte: the session is given up. A quarter.
+    /// From the question on whether it is there, without a single byte: the session is given up. A quarter.
     pub silent: Duration,
 }
 

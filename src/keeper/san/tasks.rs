@@ -8,7 +8,7 @@
 use iscsi_client::memory::{BufferId, Memory};
 use iscsi_client::session::Handle;
 use iscsi_client::time::Instant;
-use lockmgr::IoId;
+use lockmgr::{IoId, Writers};
 
 /// Bytes of a slot: the longest piece of a read, the longest write.
 pub(super) const PIECE: u32 = 64 * 1024;
@@ -42,8 +42,26 @@ pub(super) enum Work {
         done: usize,
         moved: bool,
     },
-    /// A target with a volatile cache and without FUA is told to flush afterwards.
-    Write { bytes: Box<[u8]>, flush: bool },
+    /// A target with a volatile cache and without FUA is told to flush afterwards. `moved` as above: of what may be sent
+    /// again, the late command stays a copy. `lost`: a copy is in doubt.
+    Write {
+        bytes: Box<[u8]>,
+        writers: Writers,
+        flush: bool,
+        moved: bool,
+        lost: bool,
+    },
+}
+
+/// What a command does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Read,
+    /// Nothing of it is sent after `until`.
+    Write {
+        until: Instant,
+    },
+    Flush,
 }
 
 /// How far it is.
@@ -51,7 +69,7 @@ pub(super) enum Work {
 pub(super) enum Stage {
     /// Nothing of it is under way; not to be sent before this moment.
     Waiting { not_before: Instant },
-    /// Its command is in this slot.
+    /// Its command is in this slot; of a write, older copies may be in others.
     Out { slot: usize },
 }
 
@@ -73,8 +91,9 @@ impl Task {
 pub(super) struct Slot {
     /// Index of the nexus whose session has it.
     pub nexus: usize,
-    /// The task, unless that has gone elsewhere.
+    /// The task, unless that has gone elsewhere; of a write always, also if the task has been answered.
     pub task: Option<IoId>,
+    pub kind: Kind,
     /// When its command was handed to the session.
     pub since: Instant,
     /// When it counts as late, or counts as late again.
@@ -143,10 +162,6 @@ impl Slots {
         self.slots[index].as_mut()
     }
 
-    pub fn of(&self, index: usize) -> Option<&Slot> {
-        self.slots[index].as_ref()
-    }
-
     /// The slots of a nexus's session, with their indices.
     pub fn of_nexus(&self, nexus: usize) -> impl Iterator<Item = (usize, &Slot)> {
         self.slots
@@ -154,6 +169,25 @@ impl Slots {
             .enumerate()
             .filter_map(|(index, slot)| Some((index, slot.as_ref()?)))
             .filter(move |(_, slot)| slot.nexus == nexus)
+    }
+
+    /// Copies of a write that are under way.
+    pub fn copies(&self, id: IoId) -> impl Iterator<Item = &Slot> {
+        self.writes().filter(move |slot| slot.task == Some(id))
+    }
+
+    /// All writes that are under way.
+    pub fn writes(&self) -> impl Iterator<Item = &Slot> {
+        let is = |slot: &&Slot| matches!(slot.kind, Kind::Write { .. });
+        self.slots.iter().flatten().filter(is)
+    }
+
+    /// A slot of this nexus's session whose command is late.
+    pub fn late(&self, now: Instant, nexus: usize) -> Option<usize> {
+        let mut slots = self.of_nexus(nexus);
+        slots
+            .find(|(_, slot)| slot.late_at <= now)
+            .map(|(at, _)| at)
     }
 
     /// The buffer of a slot.

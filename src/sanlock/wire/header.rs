@@ -127,7 +127,7 @@ pub struct UnknownCommand(pub u32);
 
 /// Declares the commands with their numbers.
 macro_rules! commands {
-    ($($(#[$doc:meta])* $name:ident = $number:literal,)+) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal $word:literal,)+) => {
         /// The commands. The last four came with sanlock 5.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u32)]
@@ -138,6 +138,13 @@ macro_rules! commands {
         impl Command {
             /// All of them, by their numbers.
             pub const ALL: &'static [Command] = &[$(Command::$name),+];
+
+            /// What logs and `status` call it.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Command::$name => $word,)+
+                }
+            }
         }
 
         impl TryFrom<u32> for Command {
@@ -155,91 +162,91 @@ macro_rules! commands {
 
 commands! {
     /// This connection stands for its process from now on. Not answered.
-    Register = 1,
+    Register = 1 "register",
     /// Join a lockspace.
-    AddLockspace = 2,
+    AddLockspace = 2 "add_lockspace",
     /// Leave it.
-    RemLockspace = 3,
+    RemLockspace = 3 "rem_lockspace",
     /// End the daemon. Not answered.
-    Shutdown = 4,
+    Shutdown = 4 "shutdown",
     /// States of everything.
-    Status = 5,
+    Status = 5 "status",
     /// The log kept in memory.
-    LogDump = 6,
+    LogDump = 6 "log_dump",
     /// Acquire leases, all or none.
-    Acquire = 7,
+    Acquire = 7 "acquire",
     /// Release leases.
-    Release = 8,
+    Release = 8 "release",
     /// What a client holds.
-    Inquire = 9,
+    Inquire = 9 "inquire",
     /// Restrict a client.
-    Restrict = 10,
+    Restrict = 10 "restrict",
     /// Ask the owner of a lease to let go.
-    Request = 11,
+    Request = 11 "request",
     /// Align size of a device.
-    Align = 12,
+    Align = 12 "align",
     /// Look at the request records of a lockspace now.
-    ExamineLockspace = 13,
+    ExamineLockspace = 13 "examine",
     /// Look at one request record now.
-    ExamineResource = 14,
+    ExamineResource = 14 "examine",
     /// States of the hosts of a lockspace.
-    HostStatus = 15,
+    HostStatus = 15 "host_status",
     /// Whether a lockspace is joined.
-    InqLockspace = 16,
+    InqLockspace = 16 "inq_lockspace",
     /// What to run instead of a signal.
-    Killpath = 17,
+    Killpath = 17 "killpath",
     /// Format a lockspace.
-    WriteLockspace = 18,
+    WriteLockspace = 18 "write_lockspace",
     /// Format a resource.
-    WriteResource = 19,
+    WriteResource = 19 "write_resource",
     /// Read a lockspace from its disk.
-    ReadLockspace = 20,
+    ReadLockspace = 20 "read_lockspace",
     /// Read a resource from its disk.
-    ReadResource = 21,
+    ReadResource = 21 "read_resource",
     /// The lockspaces that are joined.
-    GetLockspaces = 22,
+    GetLockspaces = 22 "get_lockspaces",
     /// The hosts of a lockspace.
-    GetHosts = 23,
+    GetHosts = 23 "get_hosts",
     /// Who owns a resource, from its disk.
-    ReadResourceOwners = 24,
+    ReadResourceOwners = 24 "read_resource_owners",
     /// Set a lock value block.
-    SetLvb = 25,
+    SetLvb = 25 "set_lvb",
     /// Get it.
-    GetLvb = 26,
+    GetLvb = 26 "get_lvb",
     /// Hold a lease in another mode.
-    Convert = 27,
+    Convert = 27 "convert",
     /// Version of the daemon.
-    Version = 28,
+    Version = 28 "version",
     /// End the daemon, and answer when it has.
-    ShutdownWait = 29,
+    ShutdownWait = 29 "shutdown_wait",
     /// Tell this connection about events.
-    RegEvent = 30,
+    RegEvent = 30 "reg_event",
     /// Tell it no more.
-    EndEvent = 31,
+    EndEvent = 31 "end_event",
     /// Tell hosts something.
-    SetEvent = 32,
+    SetEvent = 32 "set_event",
     /// Configure a joined lockspace.
-    SetConfig = 33,
+    SetConfig = 33 "set_config",
     /// The last renewals of a lockspace.
-    Renewal = 34,
+    Renewal = 34 "renewal",
     /// Format an index.
-    FormatRindex = 35,
+    FormatRindex = 35 "format_rindex",
     /// Write an entry.
-    UpdateRindex = 36,
+    UpdateRindex = 36 "update_rindex",
     /// Find an entry.
-    LookupRindex = 37,
+    LookupRindex = 37 "lookup_rindex",
     /// Make a resource and its entry.
-    CreateResource = 38,
+    CreateResource = 38 "create_resource",
     /// Delete a resource and its entry.
-    DeleteResource = 39,
+    DeleteResource = 39 "delete_resource",
     /// Make an index again from the resources.
-    RebuildRindex = 40,
+    RebuildRindex = 40 "rebuild_rindex",
     /// ACQUIRE of one, which names the owner on conflict.
-    Acquire2 = 41,
+    Acquire2 = 41 "acquire2",
     /// READ_LOCKSPACE with what one slot says.
-    ReadLockspaceHost = 42,
+    ReadLockspaceHost = 42 "read_lockspace_host",
     /// Write one slot.
-    InitLockspaceHost = 43,
+    InitLockspaceHost = 43 "init_lockspace_host",
     /// Declare a host dead.
-    SetHost = 44,
+    SetHost = 44 "set_host",
 }

@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 pub(crate) const HEADER: usize = 312;
 
 /// `_IOWR(0xfd, DM_TABLE_STATUS_CMD = 12, struct dm_ioctl)`.
-const TABLE_STATUS: libc::c_ulong = (3 << 30) | ((HEADER as libc::c_ulong) << 16) | (0xfd << 8) | 12;
+const TABLE_STATUS: libc::c_ulong =
+    (3 << 30) | ((HEADER as libc::c_ulong) << 16) | (0xfd << 8) | 12;
 
 /// Lets the kernel answer `DM_TABLE_STATUS` in place. `message` begins with a `dm_ioctl` whose `data_size` is its length,
 /// which is asserted: that many bytes are what the kernel may write.
@@ -22,13 +23,7 @@ pub(crate) fn table_status(control: &File, message: &mut [u8]) -> io::Result<()>
     );
     // SAFETY: the kernel reads and writes at most `data_size` bytes from the pointer on, which is the length of `message`,
     // lent to it exclusively for the call. It copies bytes, so any alignment will do.
-    let result = unsafe {
-        libc::ioctl(
-            control.as_raw_fd(),
-            TABLE_STATUS,
-            message.as_mut_ptr(),
-        )
-    };
+    let result = unsafe { libc::ioctl(control.as_raw_fd(), TABLE_STATUS, message.as_mut_ptr()) };
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

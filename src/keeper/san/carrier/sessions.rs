@@ -1,20 +1,19 @@
-//! The life of each nexus's session: connects, logins, losses, silence.
+//! The life of each nexus's session: connects, logins, losses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use iscsi_client::login::{LoginFailure, LoginParameters, SessionType};
-use iscsi_client::scsi::{Attention, Cdb, Moves, Verdict};
-use iscsi_client::session::{Closed, Command, Event, Session, SessionConfig, Transfer};
+use iscsi_client::scsi::{Attention, Moves, Verdict};
+use iscsi_client::session::{Closed, Event, Session, SessionConfig};
 use iscsi_client::time::Instant;
-use iscsi_client::wire::{AsyncEvent, TaskAttribute};
+use iscsi_client::wire::AsyncEvent;
 use multipath::Probe;
 
 use super::{ARE_YOU_THERE, Carrier, Output, QUESTION, SESSION_TASKS, judge_completion};
-use crate::keeper::san::debt::Debt;
 use crate::keeper::san::nexus::{Check, Nexus, Phase, Stage as SessionStage, Trouble};
-use crate::keeper::san::patience::{ASIDE, HANG_PAUSE, LOGIN, PING_AFTER, REFUSED_PAUSE};
-use crate::keeper::san::tasks::{Slots, Stage, Work};
+use crate::keeper::san::patience::{HANG_PAUSE, LOGIN, REFUSED_PAUSE};
+use crate::keeper::san::tasks::Slots;
 
 /// Between attempts, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -111,6 +110,7 @@ impl Carrier {
             ping_timeout: self.patience.silent,
         };
         nexus.since = now;
+        nexus.silence.connected();
         nexus.phase = Phase::Open {
             via,
             session: Box::new(Session::new(now, config)),
@@ -129,6 +129,8 @@ impl Carrier {
     pub fn receive(&mut self, now: Instant, index: usize, bytes: &[u8]) {
         if let Phase::Open { session, .. } = &mut self.nexuses[index].phase {
             session.receive(now, bytes, &mut self.slots.buffers);
+            let heard = session.last_received();
+            self.nexuses[index].silence.heard(heard);
         }
     }
 
@@ -298,115 +300,10 @@ impl Carrier {
         }
         let group = session.portal_group();
         while let Some(orphan) = session.drain_orphans().next() {
-            let Some(slot) = self.slots.release(orphan.handle) else {
-                continue;
-            };
-            let Some(at) = self.position(slot.task) else {
-                continue;
-            };
-            if self.tasks[at].is_write() && orphan.sent {
-                let id = self.tasks.remove(at).id;
-                Debt::add(&mut self.nexuses[index].debt, now, group, id);
-                self.unknown(id);
-            } else {
-                self.tasks[at].stage = Stage::Waiting { not_before: now };
+            if let Some(slot) = self.slots.release(orphan.handle) {
+                let place = orphan.handle.0 as usize;
+                self.orphaned(now, index, group, place, &slot, orphan.sent);
             }
-        }
-    }
-
-    /// Sends what a session owes but jobs: the check's questions, pings, and questions about late commands.
-    pub(super) fn pump(&mut self, now: Instant, index: usize) {
-        let Phase::Open { session, stage, .. } = &mut self.nexuses[index].phase else {
-            return;
-        };
-        match stage {
-            SessionStage::Checking { until, .. } | SessionStage::Leaving { until }
-                if *until <= now =>
-            {
-                return self.lose(now, index, Trouble::CheckTimeout, None);
-            }
-            SessionStage::Checking { probe, .. } => {
-                if session.room() > 0
-                    && let Some(command) = probe.poll_command(QUESTION)
-                {
-                    session.submit(now, command);
-                }
-            }
-            SessionStage::Serving { .. } => {
-                if session.last_received() + PING_AFTER <= now && session.pings() == 0 {
-                    session.ping(now);
-                }
-            }
-            SessionStage::LoggingIn | SessionStage::Leaving { .. } => {}
-        }
-        self.see_late(now, index);
-    }
-
-    /// Commands that wait for long: what comes next goes elsewhere; then the target is asked whether it is there, and
-    /// reads go elsewhere as well, once.
-    fn see_late(&mut self, now: Instant, index: usize) {
-        let slow: Vec<usize> = self
-            .slots
-            .of_nexus(index)
-            .filter(|(_, slot)| slot.late_at <= now)
-            .map(|(at, _)| at)
-            .collect();
-        if slow.is_empty() {
-            return;
-        }
-        let mut late = false;
-        let elsewhere = (0..self.nexuses.len()).any(|n| n != index && self.nexuses[n].serves());
-        for at in slow {
-            let Some(slot) = self.slots.get_mut(at) else {
-                continue;
-            };
-            if slot.since + self.io_timeout <= now {
-                return self.lose(now, index, Trouble::Unanswered, None);
-            }
-            let late_at = slot.since + self.patience.late;
-            if now < late_at {
-                slot.late_at = late_at;
-                continue;
-            }
-            slot.late_at = now + self.patience.late;
-            late = true;
-            let task = slot.task;
-            if let Some(task) = self.position(task)
-                && elsewhere
-                && let Work::Read { moved, .. } = &mut self.tasks[task].work
-                && !std::mem::replace(moved, true)
-            {
-                self.leave_slot(task);
-                self.tasks[task].stage = Stage::Waiting { not_before: now };
-            }
-        }
-        let lun = self.lun;
-        let nexus = &mut self.nexuses[index];
-        nexus.aside_until = now + ASIDE;
-        let Phase::Open {
-            session,
-            stage: SessionStage::Serving { asked },
-            ..
-        } = &mut nexus.phase
-        else {
-            return;
-        };
-        if session.pings() == 0 {
-            session.ping(now);
-        }
-        // A target that lost our commands without a word (a reset by another host) has a unit attention to tell.
-        if late && !*asked && session.room() > 0 {
-            *asked = true;
-            session.submit(
-                now,
-                Command {
-                    handle: ARE_YOU_THERE,
-                    lun,
-                    cdb: Cdb::test_unit_ready(),
-                    attribute: TaskAttribute::Simple,
-                    transfer: Transfer::None,
-                },
-            );
         }
     }
 }
