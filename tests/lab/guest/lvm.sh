@@ -123,7 +123,8 @@ one_at_a_time() {
 # shared_by_both A B
 shared_by_both() {
     say "== both have it, shared"
-    both lvchange -asy vg0/lv0
+    on "$1" lvchange -asy vg0/lv0
+    on "$2" lvchange -asy vg0/lv0
     for _host in "$1" "$2"; do
         same "written by $2" "$(ask "$_host" stamp lv0)" "what $_host reads"
     done
