@@ -32,6 +32,8 @@ E
     under) attached "$@" ;;
     sanblk)
         initiator_name
+        # One that was killed leaves its socket.
+        rm -f /run/sanlock/sanlock.sock
         sanblk daemon --sanlock-socket >/tmp/sanblk-daemon.log 2>&1 &
         echo $! >/run/daemon.pid
         within 20 test -S /run/sanlock/sanlock.sock

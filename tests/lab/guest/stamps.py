@@ -71,7 +71,7 @@ def judge(before, after, old, new, every):
             number += 1
     print(f"   {number} blocks, {was_old} had been written by {old}, {len(wrong)} are wrong", *wrong[:5], sep="\n   ")
     # A medium on which the old owner never wrote proves nothing.
-    return bool(wrong) or was_old < number // 4
+    return bool(wrong) or was_old < number // 16
 
 
 if sys.argv[1] == "write":

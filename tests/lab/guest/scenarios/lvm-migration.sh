@@ -38,7 +38,8 @@ moves() {
 
 # Direct IO, written and read back over and over, until guest_stops.
 guest_runs() {
-    rm -f /run/guest-stops
+    verify_fill /dev/vg0/lv0 32M
     until [ -e /run/guest-stops ]; do verify_fill /dev/vg0/lv0 32M; done
+    rm /run/guest-stops
 }
 guest_stops() { touch /run/guest-stops; }
