@@ -71,13 +71,13 @@ disk() { if stack_is kernel || stack_is watched; then echo /dev/mapper/mpatha; e
 vg_create() { vgcreate --shared vg0 "$(disk)" && locks_start; }
 locks_start() { vgchange --lock-start vg0; }
 locks_stop() { vgchange --lock-stop vg0; }
-# The last host. vgremove of lvm2 2.03.31 never returns where sanlock has the locks; this way round it does.
+# The last host. vgremove of lvm2 2.03.31 never returns where sanlock has the locks; this way round it does, and without
+# lvmlockd, for the global lock went with the VG.
 vg_remove() {
-    if ! stack_is sanblk; then
-        expect vgchange --lock-stop vg0
-        expect vgchange -y --lock-type none --lockopt force vg0
-    fi
-    vgremove -y vg0
+    stack_is sanblk && { vgremove -y vg0; return; }
+    expect vgchange --lock-stop vg0
+    expect vgchange -y --lock-type none --lockopt force vg0
+    vgremove -y --config 'global { use_lvmlockd = 0 }' vg0
 }
 
 # locked COMMAND...: refused in LVM's words for what another host has.
