@@ -63,7 +63,7 @@ ms() { awk '{ printf "%d", $1 * 1000 }' /proc/uptime; }
 
 # waitfor SECONDS COMMAND...: the command succeeds before the time is over (tried ten times a second)?
 waitfor() {
-    _wait_end=$(($(ms) + $1 * 1000))
+    _wait_end=$(($(ms) + $1 * 1000 * ${PATIENCE:-1}))
     shift
     until "$@" >/dev/null 2>&1; do
         [ "$(ms)" -lt "$_wait_end" ] || return 1
@@ -409,7 +409,7 @@ NOT_FOUND=3 REFUSED=4 AMBIGUOUS=6 UNREACHABLE=7 DENIED=8 KERNEL=9 HELD=11
 
 # attach [FLAGS]: sanblk attach over both portals; the device is left in $DEV.
 attach() {
-    if ! _attach_out=$(timeout 30 sanblk attach --portal "$P5" --portal "$P6" "$@" 2>&1); then
+    if ! _attach_out=$(timeout $((30 * ${PATIENCE:-1})) sanblk attach --portal "$P5" --portal "$P6" "$@" 2>&1); then
         echo "$_attach_out"
         context
         fail "attach failed: $(echo "$_attach_out" | tail -1)"

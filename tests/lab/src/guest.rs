@@ -1,8 +1,10 @@
 //! One guest: QEMU as a child process, the directory it shares with the host, and the lines it prints.
 //!
 //! The guest's agent (`tests/lab/guest/agent.sh`) prints `UPTIME|text`; text that starts with `@lab` reports
-//! progress: `ready VERSION`, `begin NAME`, `end NAME STATUS`, `clean NAME`, `dirty NAME WHY`, `done`.
-//! No guest has a network device, so nothing in it reaches the outside.
+//! progress: `ready VERSION`, `begin NAME`, `end NAME STATUS`, `clean NAME`, `dirty NAME WHY`, `done`; or, among
+//! several guests, asks for something: `power-cycle ROLE`.
+//! A guest has no network device, or, among several, links to the others that are Unix sockets: nothing in it
+//! reaches the outside.
 
 use crate::accel::Accel;
 use crate::cache::{Lab, remove};
@@ -35,6 +37,29 @@ pub struct Boot<'a> {
     programs: Vec<PathBuf>,
     files: Vec<(String, String)>,
     trees: Vec<(String, PathBuf)>,
+    place: Option<Place>,
+}
+
+/// A guest's place among several.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its host name, and its directory below `peers`.
+    pub role: &'static str,
+    /// The directory that all of them see as `/peers`; the links' sockets are in it.
+    pub peers: PathBuf,
+    /// Its network devices.
+    pub links: Vec<Link>,
+}
+
+/// One end of a cable between two guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The cable's name: a socket in `peers`.
+    pub name: String,
+    /// Address of this end, by which the guest knows what it is connected to.
+    pub mac: String,
+    /// This end makes the socket, and waits for the other as often as it comes.
+    pub listens: bool,
 }
 
 /// The next thing a guest says.
@@ -52,6 +77,8 @@ pub enum Next {
     Clean { name: String },
     /// Something could not be undone.
     Dirty { name: String, why: String },
+    /// Another guest is to lose its power and to boot again.
+    PowerCycle { role: String },
     /// The plan is over; the guest powers off.
     Done,
     /// The deadline passed first.
@@ -89,6 +116,7 @@ impl<'a> Boot<'a> {
             programs: Vec::new(),
             files: Vec::new(),
             trees: Vec::new(),
+            place: None,
         }
     }
 
@@ -119,6 +147,12 @@ impl<'a> Boot<'a> {
     /// A copy of this directory in `/host`.
     pub fn tree(mut self, name: &str, dir: PathBuf) -> Self {
         self.trees.push((name.to_owned(), dir));
+        self
+    }
+
+    /// One of several guests.
+    pub fn place(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -203,6 +237,9 @@ impl<'a> Boot<'a> {
         for (name, dir) in &self.trees {
             run(command("cp", ["-r"]).arg(dir).arg(share.join(name)))?;
         }
+        if let Some(place) = &self.place {
+            fs::write(share.join("role"), format!("{}\n", place.role))?;
+        }
         let plan: String = self.plan.iter().flat_map(|name| [name, "\n"]).collect();
         fs::write(share.join("plan"), plan)?;
         fs::write(
@@ -221,25 +258,54 @@ impl<'a> Boot<'a> {
         // setpriv: should the lab be killed, its guests die with it.
         let mut q = command("setpriv", ["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         q.args([accel, accel_value, cpu, cpu_value])
-            .args(["-machine", "q35,usb=off,graphics=off", "-nodefaults", "-no-user-config"])
+            .args([
+                "-machine",
+                "q35,usb=off,graphics=off",
+                "-nodefaults",
+                "-no-user-config",
+            ])
             .args(["-display", "none", "-nic", "none", "-no-reboot"])
-            .args(["-m", &self.memory_mib.to_string(), "-smp", &self.cpus.to_string()])
+            .args([
+                "-m",
+                &self.memory_mib.to_string(),
+                "-smp",
+                &self.cpus.to_string(),
+            ])
             .arg("-kernel")
             .arg(&self.image.vmlinux)
             .arg("-initrd")
             .arg(self.image.dir.join("initrd.cpio"))
             .arg("-append")
+            // no_timer_check: on a busy machine the check finds a timer that is merely late, and panics.
             .arg(
                 "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable \
-                 random.trust_cpu=on audit=0 net.ifnames=0 rcupdate.rcu_cpu_stall_timeout=120 lab.host=lab",
+                 random.trust_cpu=on audit=0 net.ifnames=0 no_timer_check \
+                 rcupdate.rcu_cpu_stall_timeout=120 "
+                    .to_owned()
+                    + &self.accel.kernel_parameters()
+                    + " lab.host="
+                    + self.place.as_ref().map_or("lab", |place| place.role),
             )
             // The kernel's emergency log to a file, everything people read to the virtio console.
             .arg("-serial")
             .arg(format!("file:{}/out/serial.log", share.display()))
-            .args(["-device", "virtio-serial-pci", "-chardev", "stdio,id=console,signal=off"])
-            .args(["-device", "virtconsole,chardev=console", "-device", "virtio-rng-pci"])
+            .args([
+                "-device",
+                "virtio-serial-pci",
+                "-chardev",
+                "stdio,id=console,signal=off",
+            ])
+            .args([
+                "-device",
+                "virtconsole,chardev=console",
+                "-device",
+                "virtio-rng-pci",
+            ])
             .arg("-fsdev")
-            .arg(format!("local,id=host,path={},security_model=none", share.display()))
+            .arg(format!(
+                "local,id=host,path={},security_model=none",
+                share.display()
+            ))
             .args(["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"])
             .arg("-drive")
             .arg(format!(
@@ -247,7 +313,33 @@ impl<'a> Boot<'a> {
                 self.image.dir.display()
             ))
             .args(["-device", "virtio-blk-pci,drive=root"]);
+        if let Some(place) = &self.place {
+            place.add_to(&mut q);
+        }
         q
+    }
+}
+
+impl Place {
+    fn add_to(&self, q: &mut Command) {
+        // A socket's path has room for about a hundred bytes, so it is named from here.
+        q.current_dir(&self.peers);
+        q.arg("-fsdev")
+            .arg(format!(
+                "local,id=peers,path={},security_model=none",
+                self.peers.display()
+            ))
+            .args(["-device", "virtio-9p-pci,fsdev=peers,mount_tag=peers"]);
+        for link in &self.links {
+            let Link { name, mac, listens } = link;
+            let server = if *listens { "on" } else { "off" };
+            q.arg("-netdev")
+                .arg(format!(
+                    "stream,id={name},server={server},addr.type=unix,addr.path={name}"
+                ))
+                .arg("-device")
+                .arg(format!("virtio-net-pci,netdev={name},mac={mac},romfile="));
+        }
     }
 }
 
@@ -269,6 +361,20 @@ impl Guest {
                 Next::Ended(status)
             }
         }
+    }
+
+    /// Hands everything that the guest will say to `hear`, from a thread of its own, until that returns false or the
+    /// guest is gone; its last word is [`Next::Ended`], without a status.
+    pub fn forward(&mut self, mut hear: impl FnMut(Next) -> bool + Send + 'static) {
+        let lines = self.lines.take().expect("lines are forwarded once");
+        thread::spawn(move || {
+            while let Ok(line) = lines.recv() {
+                if !hear(interpret(&line)) {
+                    return;
+                }
+            }
+            hear(Next::Ended(String::new()));
+        });
     }
 
     /// QEMU's process id.
@@ -344,6 +450,7 @@ fn interpret(line: &str) -> Next {
                     why: rest.to_owned(),
                 };
             }
+            "power-cycle" => return Next::PowerCycle { role: name },
             "done" => return Next::Done,
             _ => {}
         }
@@ -388,5 +495,11 @@ mod tests {
             }
         );
         assert_eq!(interpret("1|@lab done"), Next::Done);
+        assert_eq!(
+            interpret("1|@lab power-cycle host1"),
+            Next::PowerCycle {
+                role: "host1".into()
+            }
+        );
     }
 }

@@ -10,6 +10,7 @@ mod accel;
 mod apt;
 mod bench;
 mod cache;
+mod cluster;
 mod command;
 mod cuts;
 mod guest;
@@ -146,7 +147,13 @@ fn dispatch(verb: Verb) -> Result<i32> {
     let lab = Lab::open()?;
     match verb {
         Verb::Demo(which) => {
-            let reports = run(&lab, &[scenario::demo(&lab)?], which.kernels(), None, 1)?;
+            let reports = run(
+                &lab,
+                &[scenario::outside(&lab, "demo")?],
+                which.kernels(),
+                None,
+                1,
+            )?;
             Ok(reports
                 .iter()
                 .map(|r| r.status)

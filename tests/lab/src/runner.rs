@@ -1,10 +1,12 @@
 //! Runs scenarios: packs them into boots, streams what they print, judges each.
 //!
 //! Scenarios share a boot while they pass: after a failure the next one gets a fresh guest, so that no
-//! verdict depends on what an earlier failure left behind. Those that mostly wait run in two guests at once.
+//! verdict depends on what an earlier failure left behind. Those that mostly wait run in two guests at once. Those
+//! that want several guests come last, one after the other (`cluster.rs`).
 
 use crate::accel::Accel;
 use crate::cache::{Lab, remove};
+use crate::cluster;
 use crate::command::say;
 use crate::guest::{Boot, Guest, Next};
 use crate::image::Image;
@@ -89,9 +91,9 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Runs all of them and returns a report for each.
     pub fn scenarios(&self, all: &[Scenario]) -> Result<Vec<Report>> {
-        let (waiting, busy): (Vec<_>, Vec<_>) = all
-            .iter()
-            .cloned()
+        let (clusters, single): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|s| s.cluster);
+        let (waiting, busy): (Vec<_>, Vec<_>) = single
+            .into_iter()
             .partition(|s| s.load == Load::Waits && self.lanes > 1);
         let mut reports = self.lane(&Mutex::new(busy), 1, "")?;
         let lanes = self.lanes.min(waiting.len());
@@ -115,6 +117,9 @@ impl Run<'_> {
         });
         for result in results {
             reports.extend(result?);
+        }
+        for scenario in &clusters {
+            reports.push(cluster::run(self, scenario, &[])?.0);
         }
         Ok(reports)
     }
@@ -213,6 +218,13 @@ impl Run<'_> {
                     wait_for_mark(&guest, &format!("lab: dirty {name} "));
                     let Some(c) = current.take() else { continue };
                     reports.push(self.judge(c, &guest, Some((1, why)))?);
+                }
+                Next::PowerCycle { role } => {
+                    print_line(
+                        prefix,
+                        None,
+                        &format!("there is no {role} beside this guest"),
+                    );
                 }
                 Next::Done => deadline = Instant::now() + Duration::from_secs(20),
                 Next::Deadline => {
@@ -313,17 +325,21 @@ impl Run<'_> {
 }
 
 /// The scenario a guest is at.
-struct Current<'a> {
+pub struct Current<'a> {
     scenario: &'a Scenario,
-    start: Instant,
-    text: String,
+    /// When it began.
+    pub start: Instant,
+    /// What was printed.
+    pub text: String,
     status: Option<i32>,
     run_time: Option<Duration>,
-    reason: Option<String>,
+    /// What the first `FAIL:` line says.
+    pub reason: Option<String>,
 }
 
 impl<'a> Current<'a> {
-    fn new(scenario: &'a Scenario) -> Current<'a> {
+    /// One that begins now.
+    pub fn new(scenario: &'a Scenario) -> Current<'a> {
         Current {
             scenario,
             start: Instant::now(),
@@ -338,6 +354,18 @@ impl<'a> Current<'a> {
         let _ = writeln!(self.text, "{:>8} {text}", clock.unwrap_or_default());
         if let (None, Some(reason)) = (self.status, text.strip_prefix("FAIL: ")) {
             self.reason = Some(reason.to_owned());
+        }
+    }
+
+    /// A line of one of several guests.
+    pub fn hear_from(&mut self, role: &str, clock: Option<&str>, text: &str) {
+        let _ = writeln!(
+            self.text,
+            "{role:5}| {:>8} {text}",
+            clock.unwrap_or_default()
+        );
+        if let (None, Some(reason)) = (&self.reason, text.strip_prefix("FAIL: ")) {
+            self.reason = Some(format!("{role}: {reason}"));
         }
     }
 
@@ -375,7 +403,7 @@ fn wait_for_mark(guest: &Guest, mark: &str) {
 }
 
 /// Copies what the scenario left in `/host/out` under its own name.
-fn collect(guest: &Guest, name: &str, dir: &Path) -> Result<()> {
+pub fn collect(guest: &Guest, name: &str, dir: &Path) -> Result<()> {
     for entry in fs::read_dir(guest.share.join("out"))? {
         let entry = entry?;
         let file = entry.file_name().to_string_lossy().into_owned();
@@ -393,7 +421,7 @@ fn collect(guest: &Guest, name: &str, dir: &Path) -> Result<()> {
 }
 
 /// After a death: the ends of the logs that tell why.
-fn explain(guest: &Guest, prefix: &str) {
+pub fn explain(guest: &Guest, prefix: &str) {
     for (title, file, lines) in [
         ("kernel log", "dmesg.log", 25),
         ("serial console", "serial.log", 40),

@@ -1,7 +1,7 @@
 //! The scenarios under `tests/lab/guest/scenarios/`: shell files whose first lines say what they want.
 //!
 //! ```text
-//! # lab: boot=shared kernel=both time=60 long=no load=busy with=sanlock-forky
+//! # lab: boot=shared kernel=both time=60 long=no load=busy guests=1 with=sanlock-forky
 //! # what: one sentence
 //! # kernel-log-may-say: text (a kernel line that is expected and does not fail the scenario)
 //! ```
@@ -39,6 +39,8 @@ pub struct Scenario {
     pub long: bool,
     /// See [`Load`].
     pub load: Load,
+    /// It runs in several guests at once (see `cluster.rs`), and they are its own.
+    pub cluster: bool,
     /// A program of another release, unpacked into `/host`.
     pub with: Option<&'static Unpacked>,
     /// Text of expected kernel-log lines, which then do not fail the scenario.
@@ -61,13 +63,13 @@ pub fn all(lab: &Lab) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
-/// The demonstration: a scenario outside the test list.
-pub fn demo(lab: &Lab) -> Result<Scenario> {
-    let path = lab.guest.join("demo.sh");
+/// A scenario outside the test list, with a boot of its own.
+pub fn outside(lab: &Lab, name: &str) -> Result<Scenario> {
+    let path = lab.guest.join(format!("{name}.sh"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let mut demo = parse("demo", &text)?;
-    demo.own_boot = true;
-    Ok(demo)
+    let mut scenario = parse(name, &text)?;
+    scenario.own_boot = true;
+    Ok(scenario)
 }
 
 /// Reads the header of one scenario file.
@@ -80,6 +82,7 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         limit: Duration::from_secs(60),
         long: false,
         load: Load::Busy,
+        cluster: false,
         with: None,
         forgiven: Vec::new(),
     };
@@ -114,6 +117,8 @@ fn apply(s: &mut Scenario, setting: &str) -> Result<()> {
         Some(("long", "no")) => s.long = false,
         Some(("load", "busy")) => s.load = Load::Busy,
         Some(("load", "waits")) => s.load = Load::Waits,
+        Some(("guests", "1")) => s.cluster = false,
+        Some(("guests", "3")) => s.cluster = true,
         Some(("with", name)) => match Unpacked::for_guest(name) {
             Some(unpacked) => s.with = Some(unpacked),
             None => bail!("with={name}: no such program"),
@@ -136,12 +141,16 @@ mod tests {
         assert_eq!(s.load, Load::Waits);
         assert_eq!(s.what, "does it");
         assert_eq!(s.kernels.len(), 2);
+        assert!(!s.cluster);
+        let s = parse("x", "# lab: guests=3\n# what: w\n").expect("a good header");
+        assert!(s.cluster);
     }
 
     #[test]
     fn a_typo_in_a_header_is_an_error_not_a_default() {
         assert!(parse("x", "# lab: tiem=90\n# what: w\n").is_err());
         assert!(parse("x", "# lab: time=soon\n# what: w\n").is_err());
+        assert!(parse("x", "# lab: guests=2\n# what: w\n").is_err());
         assert!(parse("x", "# what: no settings\n").is_err());
         assert!(parse("x", "# lab: time=9\n").is_err());
         assert!(parse("x", "# lab: with=nothing\n# what: w\n").is_err());

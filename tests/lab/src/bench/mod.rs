@@ -10,6 +10,7 @@ mod figure;
 mod goal;
 mod host_load;
 mod leases;
+mod lvm;
 mod scheduler;
 
 use self::figure::Rows;
@@ -19,7 +20,8 @@ use crate::cache::Lab;
 use crate::command::{command, output, say};
 use crate::guest::{Boot, Next};
 use crate::image::Image;
-use crate::runner::{print_line, shown};
+use crate::runner::{Run, print_line, shown};
+use crate::{cluster, scenario};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -45,6 +47,8 @@ pub enum Suite {
     Failover,
     /// What taking and giving back a lease takes, beside sanlock, and a renewal while a path is lost
     Leases,
+    /// What LVM's commands take on a volume group that two hosts share, in three guests
+    Lvm,
 }
 
 impl Suite {
@@ -54,6 +58,7 @@ impl Suite {
             Suite::Scheduler => "scheduler",
             Suite::Failover => "failover",
             Suite::Leases => "leases",
+            Suite::Lvm => "lvm",
         }
     }
 
@@ -61,7 +66,7 @@ impl Suite {
     /// the emulated CPU, so the scheduler's turns are short.
     fn seconds(self) -> u32 {
         match self {
-            Suite::Device | Suite::Failover | Suite::Leases => 4,
+            Suite::Device | Suite::Failover | Suite::Leases | Suite::Lvm => 4,
             Suite::Scheduler => 2,
         }
     }
@@ -72,6 +77,7 @@ impl Suite {
             Suite::Scheduler => scheduler::tables(result),
             Suite::Failover => failover::tables(result),
             Suite::Leases => leases::tables(result),
+            Suite::Lvm => lvm::tables(result),
         }
     }
 }
@@ -128,7 +134,10 @@ pub fn run(
     for suite in suites {
         let began = Instant::now();
         say(format_args!("bench: {}", suite.name()));
-        let (rows, mut versions) = measure(lab, image, accel, sanblk, settings, *suite)?;
+        let (rows, mut versions) = match suite {
+            Suite::Lvm => measure_hosts(lab, image, accel, sanblk, settings)?,
+            _ => measure(lab, image, accel, sanblk, settings, *suite)?,
+        };
         versions.push(first_line(&mut command(
             "qemu-system-x86_64",
             ["--version"],
@@ -195,6 +204,40 @@ fn measure(
     }
     guest.remove_files()?;
     Ok((rows, versions))
+}
+
+/// The suite of several guests.
+fn measure_hosts(
+    lab: &Lab,
+    image: &Image,
+    accel: Accel,
+    sanblk: &Path,
+    settings: &Settings,
+) -> Result<(Vec<Value>, Vec<String>)> {
+    let scenario = scenario::outside(lab, "bench-lvm")?;
+    let run = Run {
+        lab,
+        image,
+        accel,
+        sanblk: sanblk.to_owned(),
+        patience: settings.rounds as f32,
+        lanes: 1,
+    };
+    let env = ("bench.env".to_owned(), settings.env(Suite::Lvm));
+    let (report, text) = cluster::run(&run, &scenario, &[env])?;
+    if let Some(failure) = report.failure {
+        bail!("the comparison did not reach its end: {failure}");
+    }
+    let told = |word: &str| {
+        text.lines()
+            .filter_map(|line| line.split_once(word).map(|(_, rest)| rest.to_owned()))
+            .collect::<Vec<String>>()
+    };
+    let rows = told(" @row ")
+        .iter()
+        .map(|row| serde_json::from_str(row).with_context(|| row.clone()))
+        .collect::<Result<Vec<Value>>>()?;
+    Ok((rows, told(" @version ")))
 }
 
 fn write(lab: &Lab, image: &Image, accel: Accel, suite: Suite, result: &Value) -> Result<()> {

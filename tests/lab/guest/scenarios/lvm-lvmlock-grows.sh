@@ -1,0 +1,27 @@
+# lab: guests=3 time=600 load=waits long=yes kernel=stable
+# what: more LVs than the lvmlock LV has places for, on blocks of 4096 bytes: it grows, and the other host finds the new places
+. /host/lvm.sh
+IO_TIMEOUT=2
+
+story() {
+    target_up size=4G block=4096
+    both stack_up sanblk
+    vg_shared host1 host2
+    on host2 lvcreate -y -Wn -an -l 1 -n first vg0
+    BEFORE=$(ask host1 lvmlock_mib)
+    # 1 GiB in steps of 8 MiB, of which 67 are none of an LV's.
+    on host1 many_lvs 65
+    AFTER=$(ask host1 lvmlock_mib)
+    [ "$AFTER" -gt "$BEFORE" ] || fail "lvmlock has $AFTER MiB as before"
+    on host1 lvchange -aey vg0/lv65
+    on host2 locked lvchange -aey vg0/lv65
+    on host1 lvchange -an vg0/lv65
+    on host2 lvchange -aey vg0/lv65
+    on host1 locked lvchange -aey vg0/lv65
+    on host2 lvchange -an vg0/lv65
+}
+
+lvmlock_mib() { lvs -a --noheadings --nosuffix --units m -o lv_size vg0/lvmlock | sed 's/ *//; s/\..*//'; }
+many_lvs() {
+    for _lv in $(seq "$1"); do expect lvcreate -y -Wn -Zn -an -l 1 -n "lv$_lv" vg0; done
+}
