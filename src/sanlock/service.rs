@@ -266,18 +266,18 @@ impl Service {
         let space = joined.space;
         let mut since = TICK;
         loop {
-            {
+            let (used, users) = {
                 let books = self.books.borrow();
-                if !books.uses(space) {
-                    return Emptied::LetGo;
-                }
-                if books.users(space).is_empty() {
-                    drop(books);
-                    let standing = joined.picture().await.map(|picture| picture.standing);
-                    if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
-                        self.books.borrow_mut().forget_space(space);
-                        return Emptied::Lost;
-                    }
+                (books.uses(space), books.users(space))
+            };
+            if !used {
+                return Emptied::LetGo;
+            }
+            if users.is_empty() {
+                let standing = joined.picture().await.map(|picture| picture.standing);
+                if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
+                    self.books.borrow_mut().forget_space(space);
+                    return Emptied::Lost;
                 }
             }
             if since >= TICK {
