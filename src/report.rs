@@ -24,9 +24,18 @@ pub struct DaemonReport {
     pub pid: u32,
     /// Log lines and notes that were dropped because nobody could take them.
     pub dropped_log_lines: u64,
-    /// How sanlock's clients are served, in words; nothing where they were not to be.
+    /// The lock manager for sanlock's clients; nothing where none was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lock_manager: Option<String>,
+    pub lock_manager: Option<LockManagerReport>,
+}
+
+/// The lock manager for sanlock's clients.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LockManagerReport {
+    /// The socket that it serves, or would.
+    pub socket: String,
+    /// Why it does not.
+    pub off: Option<String>,
 }
 
 /// Health of a volume.

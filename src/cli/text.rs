@@ -93,13 +93,19 @@ pub fn attach(report: &AttachReport) -> String {
 
 /// What `status` prints.
 pub fn status(report: &StatusReport) -> String {
-    if report.volumes.is_empty() {
-        return match report.daemon {
-            Some(_) => "nothing is attached\n".to_owned(),
-            None => "nothing is attached (the daemon does not run)\n".to_owned(),
-        };
+    let mut text: String = match (report.volumes.is_empty(), &report.daemon) {
+        (true, Some(_)) => "nothing is attached\n".to_owned(),
+        (true, None) => "nothing is attached (the daemon does not run)\n".to_owned(),
+        (false, _) => report.volumes.iter().map(volume).collect(),
+    };
+    let manager = report
+        .daemon
+        .as_ref()
+        .and_then(|daemon| daemon.lock_manager.as_ref());
+    if let Some(why) = manager.and_then(|manager| manager.off.as_ref()) {
+        text.push_str(&format!("the lock manager is OFF: {why}\n"));
     }
-    report.volumes.iter().map(volume).collect()
+    text
 }
 
 fn volume(volume: &VolumeReport) -> String {

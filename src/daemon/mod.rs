@@ -7,6 +7,7 @@ pub mod detach;
 pub mod events;
 mod gate;
 pub mod lease;
+mod lock_manager;
 pub mod make;
 pub mod notify;
 mod old_sessions;
@@ -44,9 +45,7 @@ use crate::kill_helper::KillHelper;
 use crate::layout::Layout;
 use crate::logging::Log;
 use crate::queue::Mail;
-use crate::report::{DaemonReport, EventsReport, StatusReport, VolumeReport};
-use crate::sanlock::kill::Killer;
-use crate::sanlock::server::{NotServed, Socket};
+use crate::report::{DaemonReport, EventsReport, LockManagerReport, StatusReport, VolumeReport};
 use crate::sanlock::service::Service;
 
 use events::Events;
@@ -92,7 +91,7 @@ pub struct Daemon {
     /// By WWID, LUNs that are being attached: a second attach of the same LUN waits for the first.
     attaching: RefCell<BTreeMap<String, Rc<tokio::sync::Mutex<()>>>>,
     /// What `status` says of the lock manager; nothing, where none was asked for.
-    lock_manager: RefCell<Option<String>>,
+    lock_manager: RefCell<Option<LockManagerReport>>,
     /// Sanlock's clients, where they are served.
     clients: RefCell<Option<Rc<Service>>>,
 }
@@ -270,51 +269,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Sanlock's clients, where they are served.
-    fn clients(&self) -> Option<Rc<Service>> {
-        self.clients.borrow().clone()
-    }
-
-    /// Serves sanlock's clients, if nobody else does.
-    fn serve_sanlock(
-        self: &Rc<Self>,
-        options: &config::Sanlock,
-        helper: Option<KillHelper>,
-    ) -> Option<JoinHandle<()>> {
-        let directory = self.layout.sanlock();
-        let served = match Socket::bind(&directory, options.group) {
-            Ok(socket) => {
-                let path = socket.path().to_owned();
-                tracing::info!("serving sanlock's clients at {}", path.display());
-                let killer = Killer::new(helper);
-                let service = Service::new(Rc::clone(self), options.on_lease_expiry, killer);
-                let service = Rc::new(service);
-                *self.clients.borrow_mut() = Some(Rc::clone(&service));
-                let serving = socket.serve(service);
-                (
-                    format!("serving {}", path.display()),
-                    Some(tokio::task::spawn_local(serving)),
-                )
-            }
-            Err(NotServed::Another(path)) => (
-                format!(
-                    "off: another lock manager serves {}; volumes are attached all the same",
-                    path.display()
-                ),
-                None,
-            ),
-            Err(NotServed::Failed(path, error)) => {
-                (format!("off: {}: {error}", path.display()), None)
-            }
-        };
-        let (words, serving) = served;
-        if serving.is_none() {
-            tracing::error!("lock manager {words}");
-        }
-        *self.lock_manager.borrow_mut() = Some(words);
-        serving
-    }
-
     /// Frees what an earlier daemon left when it died: dead devices hold their numbers, and their records tell lies.
     async fn clean_up(&self) {
         let records = records::devices(&self.layout);
@@ -490,6 +444,7 @@ impl Daemon {
             Some(name) => vec![self.find(name)?],
             None => self.volumes.borrow().values().cloned().collect(),
         };
+        let lock_manager = self.lock_manager.borrow().clone();
         let reports = volumes.iter().map(|volume| self.report(volume));
         let lock_manager = self.lock_manager.borrow().clone();
         Ok(StatusReport {

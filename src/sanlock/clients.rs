@@ -472,5 +472,4 @@ impl Registry {
 }
 
 #[cfg(test)]
-#[path = "clients_tests.rs"]
 mod tests;

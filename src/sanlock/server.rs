@@ -156,7 +156,7 @@ async fn connection(service: Rc<Service>, stream: UnixStream) {
     let pid = peer.pid().unwrap_or(-1);
     let client = service.books.borrow_mut().connect(pid);
     let (reader, mut writer) = stream.into_split();
-    let (tell, mut incoming) = mpsc::channel(REQUESTS_MAX);
+    let (tell, mut requests) = mpsc::channel(REQUESTS_MAX);
     let reading = {
         let service = Rc::clone(&service);
         tokio::task::spawn_local(async move {
@@ -165,7 +165,7 @@ async fn connection(service: Rc<Service>, stream: UnixStream) {
             service.hang_up(client);
         })
     };
-    while let Some(incoming) = incoming.recv().await {
+    while let Some(incoming) = requests.recv().await {
         let answer = match incoming {
             Incoming::Refused(reply) => Answer::of(reply),
             Incoming::Request(header, request) => {
@@ -182,7 +182,7 @@ async fn connection(service: Rc<Service>, stream: UnixStream) {
             Then::Stay => {}
             Then::Close => break,
             Then::Tell(callbacks) => {
-                tell_events(&mut writer, callbacks).await;
+                tell_events(&mut writer, callbacks, &mut requests).await;
                 break;
             }
         }
@@ -240,8 +240,23 @@ async fn read(mut reader: OwnedReadHalf, tell: &mpsc::Sender<Incoming>) {
 }
 
 /// Tells a client of events until it goes, or the lockspace does.
-async fn tell_events(writer: &mut OwnedWriteHalf, mut callbacks: mpsc::Receiver<Callback>) {
-    while let Some(callback) = callbacks.recv().await {
+async fn tell_events(
+    writer: &mut OwnedWriteHalf,
+    mut callbacks: mpsc::Receiver<Callback>,
+    requests: &mut mpsc::Receiver<Incoming>,
+) {
+    loop {
+        let callback = tokio::select! {
+            callback = callbacks.recv() => callback,
+            // Nothing more is asked for on such a connection; that it ends is news.
+            more = requests.recv() => match more {
+                Some(_) => continue,
+                None => return,
+            },
+        };
+        let Some(callback) = callback else {
+            return;
+        };
         if send(writer, &callback.emit()).await.is_err() {
             return;
         }

@@ -266,12 +266,14 @@ impl Service {
         let space = joined.space;
         let mut since = TICK;
         loop {
-            let unused = !self.books.borrow().uses(space);
-            if unused {
+            let (used, users) = {
+                let books = self.books.borrow();
+                (books.uses(space), books.users(space))
+            };
+            if !used {
                 return Emptied::LetGo;
             }
-            let nobody = self.books.borrow().users(space).is_empty();
-            if nobody {
+            if users.is_empty() {
                 let standing = joined.picture().await.map(|picture| picture.standing);
                 if !matches!(standing, Some(Standing::Joining | Standing::Joined)) {
                     self.books.borrow_mut().forget_space(space);

@@ -2,7 +2,8 @@
 
 use crate::config::{NoPath, Policy};
 use crate::report::{
-    DaemonReport, EventReport, EventsReport, FencesReport, GateReport, StandingWord,
+    DaemonReport, EventReport, EventsReport, FencesReport, GateReport, LockManagerReport,
+    StandingWord,
 };
 
 use super::*;
@@ -281,6 +282,29 @@ fn events_are_told_whole() {
         )
     );
     assert!(events(&EventsReport::default()).contains("nothing has happened"));
+}
+
+#[test]
+fn a_lock_manager_that_is_off_is_told() {
+    let mut report = all(two_paths());
+    let off = "another one serves /run/sanlock/sanlock.sock".to_owned();
+    let manager = |off| LockManagerReport {
+        socket: "/run/sanlock/sanlock.sock".into(),
+        off,
+    };
+    let daemon = |manager| DaemonReport {
+        lock_manager: Some(manager),
+        ..report.daemon.clone().unwrap()
+    };
+    let (on, off) = (daemon(manager(None)), daemon(manager(Some(off))));
+    report.daemon = Some(on);
+    assert!(!status(&report).contains("lock manager"));
+    report.daemon = Some(off);
+    let text = status(&report);
+    assert!(
+        text.ends_with("the lock manager is OFF: another one serves /run/sanlock/sanlock.sock\n"),
+        "{text}"
+    );
 }
 
 #[test]

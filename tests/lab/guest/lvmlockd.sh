@@ -5,16 +5,16 @@ lvm_up() {
     mkdir -p /etc/lvm /run/lvm /run/lock/lvm
     cat >/etc/lvm/lvm.conf <<E
 global { use_lvmlockd = 1 }
-devices { use_devicesfile = 0 filter = [ "a|^$2\$|", "r|.*|" ] global_filter = [ "a|^$2\$|", "r|.*|" ] }
+devices { use_devicesfile = 0 filter = [ "a!^$2\$!", "r!.*!" ] global_filter = [ "a!^$2\$!", "r!.*!" ] }
 E
     echo "local { host_id = $1 }" >/etc/lvm/lvmlocal.conf
     lvmlockd_up
 }
 
-# lvmlockd_up [FLAGS]
+# It writes down what it holds, and adopts what the one before it held.
 lvmlockd_up() {
-    expect lvmlockd "$@"
-    within 10 lvmlockctl --info
+    expect lvmlockd --adopt 1
+    within 60 lvmlockctl --info
     LVMLOCKD=$(pgrep -x lvmlockd)
 }
 

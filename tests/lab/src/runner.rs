@@ -172,7 +172,7 @@ impl Run<'_> {
         }
         let mut guest = boot.start()?;
         let mut reports = Vec::new();
-        let mut deadline = Instant::now() + BOOT_LIMIT;
+        let mut deadline = Instant::now() + BOOT_LIMIT.mul_f32(self.patience);
         let mut current: Option<Current> = None;
         let mut ready = false;
         let died = loop {

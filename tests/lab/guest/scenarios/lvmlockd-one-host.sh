@@ -7,8 +7,8 @@ modprobe -a loop dm-mod
 truncate -s 2G /dev/shm/pv
 PV=$(losetup --find --show /dev/shm/pv)
 sanblk daemon --sanlock-socket >/tmp/sanblk.log 2>&1 &
-within 10 test -S /run/sanlock/sanlock.sock
-lvm_up 1 "$PV"
+within 60 test -S /run/sanlock/sanlock.sock
+lvm_up 1 "/dev/(loop|ublkb)[0-9]+"
 
 story() { # PV
     say "== a volume group is made, and its lock space started"
@@ -38,7 +38,7 @@ story() { # PV
     kill -9 "$LVMLOCKD"
     within 10 sh -c 'sanlock client status | grep -q ORPHAN'
     expect leased "$LV0" exclusive
-    lvmlockd_up --adopt 1
+    lvmlockd_up
     within 30 sh -c 'lvmlockctl --info | grep -q "LK LV ex"'
     sanlock client status | tee /tmp/status
     ! grep -q ORPHAN /tmp/status || fail "orphans are left"
@@ -57,3 +57,10 @@ story() { # PV
 
 say "on a device that sanblk does not carry: lvm $(lvm version | awk '/LVM/ { print $3 }')"
 story "$PV"
+
+say "on a volume of sanblk"
+net_up
+target_up size=2G
+attached
+story "$DEV"
+detach

@@ -1,5 +1,7 @@
 //! The books, wish by wish.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::sanlock::wire::structs::Resource;
 
@@ -205,5 +207,109 @@ fn clients_are_meant_by_connection_process_or_number() {
         (plain, Whose::Client(-2), Err(Refusal::NoProcess)),
     ] {
         assert_eq!(books.0.meant(caller, whose), meant, "{whose:?}");
+    }
+}
+
+/// What may happen to the books; numbers choose among what there is.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Connect,
+    Wish(usize, u32, u32),
+    KeeperDone,
+    KeeperFailed,
+    Part(usize),
+    HangUp(usize),
+    DropOrphans,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let number = 0..6usize;
+    let step = prop_oneof![
+        Just(Step::Connect),
+        (number.clone(), 0..4u32, 0..3u32).prop_map(|(who, mode, how)| Step::Wish(who, mode, how)),
+        Just(Step::KeeperDone),
+        Just(Step::KeeperFailed),
+        number.clone().prop_map(Step::Part),
+        number.prop_map(Step::HangUp),
+        Just(Step::DropOrphans),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    /// Whatever happens, nobody has a lease twice, nobody shares an exclusive one, nobody has what is being released, and who
+    /// has gone has nothing.
+    #[test]
+    fn the_books_are_in_order(steps in steps()) {
+        let mut books = Registry::default();
+        let mut clients: Vec<ClientId> = Vec::new();
+        let mut gone: Vec<ClientId> = Vec::new();
+        for step in steps {
+            let one = |number: usize| (!clients.is_empty()).then(|| clients[number % clients.len()]);
+            match step {
+                Step::Connect => {
+                    let client = books.connect(77);
+                    books.register(client);
+                    clients.push(client);
+                }
+                Step::Wish(who, mode, how) => if let Some(client) = one(who) {
+                    let flags = match mode {
+                        0 => ALONE,
+                        1 => SHARED,
+                        2 => PERSISTENT,
+                        _ => SHARED.with(PERSISTENT),
+                    };
+                    let how = match how {
+                        0 => NONE,
+                        1 => AcquireFlags::ORPHAN,
+                        _ => AcquireFlags::ORPHAN_ONLY,
+                    };
+                    let wanted = placed("R", flags);
+                    let _ = books.wish(client, &wanted, how, LeaseId(1 << 20), Geometry::B512_M1);
+                },
+                Step::KeeperDone => {
+                    match books.lease(key("R")).map(|lease| lease.phase) {
+                        Some(Phase::Adding) => books.acquired(key("R"), 1),
+                        Some(Phase::Removing) => books.forget(key("R")),
+                        _ => {}
+                    }
+                }
+                Step::KeeperFailed => {
+                    if books.lease(key("R")).is_some_and(|lease| lease.phase == Phase::Adding) {
+                        books.forget(key("R"));
+                    }
+                }
+                Step::Part(who) => if let Some(client) = one(who) {
+                    let _ = books.part(client, key("R"));
+                },
+                Step::HangUp(who) => if let Some(client) = one(who) {
+                    // The command that acquires ends before its client is forgotten.
+                    let adds = books.lease(key("R")).is_some_and(|lease| lease.phase == Phase::Adding);
+                    if !adds {
+                        clients.retain(|known| *known != client);
+                        gone.push(client);
+                        books.hang_up(client);
+                        let _ = books.leave(client);
+                    }
+                },
+                Step::DropOrphans => {
+                    let _ = books.drop_orphans(name("LS"), None);
+                }
+            }
+            prop_assert!(books.leases().len() <= 1);
+            for lease in books.leases() {
+                let mut holders: Vec<_> = lease.holders.iter().map(|h| h.client).collect();
+                holders.sort_unstable();
+                holders.dedup();
+                prop_assert_eq!(holders.len(), lease.holders.len());
+                if lease.mode == Mode::Exclusive {
+                    prop_assert!(holders.len() <= 1);
+                }
+                if lease.phase == Phase::Removing {
+                    prop_assert!(holders.is_empty());
+                }
+                prop_assert!(holders.iter().all(|holder| !gone.contains(holder)));
+            }
+        }
     }
 }
