@@ -128,7 +128,7 @@ fn a_logical_volume_on_a_volume_and_on_a_partition_of_it() {
         (8192, 8192, "linear", "259:0 1058816"),
         (16384, 2048, "linear", "259:1 4096"),
     ];
-    let Ok(On::Lv(lv)) = host.find(0, &lines) else {
+    let On::Lv(lv) = host.find(0, &lines).expect("it is found") else {
         panic!("it is a logical volume");
     };
     assert_eq!(lv.volume, "ublkb0");
