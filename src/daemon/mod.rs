@@ -444,7 +444,6 @@ impl Daemon {
             Some(name) => vec![self.find(name)?],
             None => self.volumes.borrow().values().cloned().collect(),
         };
-        let lock_manager = self.lock_manager.borrow().clone();
         let reports = volumes.iter().map(|volume| self.report(volume));
         let lock_manager = self.lock_manager.borrow().clone();
         Ok(StatusReport {
