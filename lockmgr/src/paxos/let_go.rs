@@ -327,9 +327,15 @@ impl Lease {
                 return self.flag_released(cx, state);
             }
         };
+        // What is taken back may have been decided in a version before, too, and written by us: our RELEASED of that one was
+        // overwritten by the ballot for this one, so nobody else could tell.
+        let version = match state.known {
+            Some(_) => found.lver == state.lver,
+            None => found.lver <= state.lver,
+        };
         let ours = found.owner_id == cx.us.host.number()
             && found.owner_generation == cx.generation
-            && found.lver == state.lver;
+            && version;
         let leader = if ours && !found.is_free() && found.write_id == cx.us.host.number() {
             found
         } else if let Some(known) = state.known

@@ -131,6 +131,18 @@ fn an_owner_that_has_gone_on_has_let_go() {
     });
 }
 
+/// The first read of an attempt failed, and it forgot what it had voted for, and that it had given it back.
+#[test]
+fn an_attempt_that_could_not_read_forgets_nothing() {
+    sound(50716, Trouble::Everything);
+}
+
+/// A version that an attempt had given back was decided for it all the same, by the next attempt of the same host.
+#[test]
+fn what_was_given_back_is_not_kept_by_the_next_attempt() {
+    sound(57489, Trouble::Storage);
+}
+
 #[test]
 fn everything_goes_wrong() {
     for seed in seeds(120) {
