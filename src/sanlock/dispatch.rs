@@ -316,7 +316,8 @@ async fn write_lockspace(
     };
     let name = lockspace.name;
     let write = move |place: &_| areas::write_lockspace(place, geometry, name, io_timeout);
-    service.at(place(&lockspace.disk), write).await.map(|()| 0)
+    let written = service.format(place(&lockspace.disk), write);
+    written.await.map(|()| 0)
 }
 
 async fn read_lockspace(service: &Service, header: &Header, mut lockspace: Lockspace) -> Answer {
@@ -374,7 +375,7 @@ async fn write_resource(
         false => Make::Resource { hosts: num_hosts },
     };
     let write = move |place: &_| areas::write_resource(place, geometry, lockspace, name, make);
-    service.at(only(placed)?, write).await.map(|()| 0)
+    service.format(only(placed)?, write).await.map(|()| 0)
 }
 
 async fn read_resource(service: &Service, header: &Header, placed: &PlacedResource) -> Answer {

@@ -32,6 +32,10 @@ const TICK: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often somebody who waits looks.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a read may take.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+/// How long a formatting may take: as long as the real daemon gives it.
+const FORMAT_LIMIT: Duration = Duration::from_secs(60);
 /// What other hosts say and nobody has taken yet.
 const HEARD_MAX: usize = 64;
 
@@ -97,7 +101,7 @@ impl Service {
         self.daemon.lockspaces.named(&name)
     }
 
-    /// Does this with the disk at a place, on a thread of its own and within a limit.
+    /// Reads, or does little, with the disk at a place, on a thread of its own and within a limit.
     ///
     /// # Errors
     /// What is done says; [`Refusal::AioTimeout`] when it takes too long.
@@ -106,11 +110,32 @@ impl Service {
         place: Place,
         act: impl FnOnce(&Site) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        self.within(READ_LIMIT, place, act).await
+    }
+
+    /// The same for writing whole areas, which may take longer.
+    ///
+    /// # Errors
+    /// As [`at`](Self::at).
+    pub async fn format(
+        &self,
+        place: Place,
+        act: impl FnOnce(&Site) -> Result<(), Refusal> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        self.within(FORMAT_LIMIT, place, act).await
+    }
+
+    async fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        place: Place,
+        act: impl FnOnce(&Site) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let lockspaces = &self.daemon.lockspaces;
         let site = lockspaces.site(&self.daemon, &place).await;
         let site = site.map_err(|failure| refusal_of(&failure))?;
         let look = move |_: &Place| Ok(act(&site));
-        let done = lockspaces.looks.at(&place, look).await;
+        let done = lockspaces.looks.within(limit, &place, look).await;
         done.unwrap_or_else(|failure| Err(refusal_of(&failure)))
     }
 

@@ -44,6 +44,16 @@ impl Looks {
         place: &Place,
         look: impl FnOnce(&Place) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.within(LOOK_LIMIT, place, look).await
+    }
+
+    /// The same with a limit of the caller's.
+    pub async fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        place: &Place,
+        look: impl FnOnce(&Place) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let dmesg = "look at the kernel's log: dmesg";
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
             let what = format!("{LOOKS_MAX} looks at devices are under way and do not end");
@@ -66,11 +76,11 @@ impl Looks {
                 "",
             ));
         }
-        match timeout(LOOK_LIMIT, told).await {
+        match timeout(limit, told).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Failure::new(
                 Kind::TimedOut,
-                format!("{place} has not answered for {} s", LOOK_LIMIT.as_secs()),
+                format!("{place} has not answered for {} s", limit.as_secs()),
                 dmesg,
             )),
         }

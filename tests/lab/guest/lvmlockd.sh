@@ -14,7 +14,7 @@ E
 # It writes down what it holds, and adopts what the one before it held.
 lvmlockd_up() {
     expect lvmlockd --adopt 1
-    within 60 lvmlockctl --info
+    within 60 timeout 5 lvmlockctl --info
     LVMLOCKD=$(pgrep -x lvmlockd)
 }
 
