@@ -89,7 +89,7 @@ fn clients(service: &Service) -> Vec<State> {
             need_free: client.standing == Stands::Gone,
             ..PLAIN
         };
-        let name = match client.name.is_empty() {
+        let name = match client.name.is_empty() && !registered {
             true => called(Command::try_from(client.last).map_or("", Command::word)),
             false => client.name,
         };
@@ -179,6 +179,7 @@ fn resources(service: &Service) -> Vec<State> {
         for lease in books
             .leases()
             .iter()
+            .rev()
             .filter(|lease| listed_in(lease) == list)
         {
             let shares = lease.holders.iter().map(|holder| Share {

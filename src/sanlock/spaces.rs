@@ -217,7 +217,8 @@ pub async fn inq(service: &Service, lockspace: &Lockspace, wait: bool) -> Outcom
 
 async fn stands(service: &Service, lockspace: &Lockspace) -> Outcome {
     let joined = service.daemon.lockspaces.named(&lockspace.name);
-    let joined = joined.ok_or(Refusal::NotFound)?;
+    let ours = |joined: &Rc<Joined>| joined.host.number() == lockspace.host_id;
+    let joined = joined.filter(ours).ok_or(Refusal::NotFound)?;
     if service.space(lockspace.name).is_none() {
         return Err(Refusal::InProgress);
     }

@@ -61,7 +61,6 @@ both version
 both init -s LS:0:areas:0 -o $T -Z 512 -A 1M
 for r in RA:1 RB:2 RC:3; do both init -r "LS:${r%:*}:areas:$((${r#*:} << 20))" -Z 512 -A 1M; done
 both init -s LS:0:nothing:0
-both init -r LS:RX:areas:10485760 -Z 512 -A 1M
 both init -r LS:RX:areas:9437184 -Z 512 -A 8M
 both align -s LS:0:areas:0
 both align -s LS:0:nothing:0
@@ -75,7 +74,6 @@ both read -r LS:RA:areas:1048576 -D
 both read -r ::areas:1048576
 both read -r LS:RB:areas:1048576
 both read -r ::areas:9437184
-both read -r ::areas:10485760
 
 say "== the lockspace"
 both gets
@@ -83,7 +81,6 @@ both gets -h 1
 both status
 both inq_lockspace -s LS:1:areas:0
 both host_status -s LS
-both renewal -s LS
 both rem_lockspace -s LS:1:areas:0
 both add_lockspace -s LS:1:nothing:0
 both add_lockspace -s LS:0:areas:0
@@ -105,7 +102,6 @@ both gets -h 1
 both host_status -s LS
 both host_status -s LS -D
 both host_status -s LT
-both renewal -s LS
 both set_config -s LS -u 1
 both set_config -s LS -u 0
 both set_config -s LS -O 1
@@ -132,7 +128,7 @@ by_pid() {
     for who in theirs ours; do
         words=$(echo "$*" | sed "s/PID/$(holder $who)/")
         # shellcheck disable=SC2086
-        tool $who $words | comparable | sed 's/-p [0-9]*/-p */' >/tmp/$who.out
+        tool $who $words | comparable | sed -E 's/(-p|pid) [0-9]+/\1 */' >/tmp/$who.out
     done
     cmp -s /tmp/theirs.out /tmp/ours.out && return
     diff -u /tmp/theirs.out /tmp/ours.out
