@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::{LeaseError, LeaseId};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::clients::{ClientId, Key, Lvb, Phase, Registry, Standing as Stands};
 use super::kill::{Act, Cause, Killer, Recovery};
@@ -51,6 +51,8 @@ pub struct Said {
     pub used_by_orphans: bool,
     /// Somebody removes it.
     pub removing: bool,
+    /// The event that other hosts are being told, by its number and data, and until when.
+    pub telling: Option<((u64, u64), Instant)>,
     /// Those who want to hear of events.
     pub events: Vec<mpsc::Sender<Callback>>,
 }

@@ -6,7 +6,7 @@ use lockmgr::HostState;
 use lockmgr::ondisk::{Event, HostId};
 use lockmgr::timing::Timing;
 use tokio::sync::mpsc;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::areas;
 use super::service::{Emptied, Service, disk, place, refusal_of};
@@ -333,6 +333,20 @@ pub async fn set_event(
         // A bit goes by itself, after six io_timeouts.
         return Err(Refusal::NotOffered);
     }
+    let wanted = (event.event, event.data);
+    let telling = service
+        .said
+        .borrow()
+        .get(&lockspace.name)
+        .and_then(|said| said.telling);
+    // A slot has room for one event.
+    if let Some((told, until)) = telling
+        && told != wanted
+        && Instant::now() < until
+        && !flags.contains(EventFlags::REPLACE)
+    {
+        return Err(Refusal::Busy);
+    }
     let picture = joined.picture().await.ok_or(Refusal::AioTimeout)?;
     let all = flags.contains(EventFlags::ALL_HOSTS);
     let mut told = false;
@@ -355,6 +369,11 @@ pub async fn set_event(
         let taken = joined.keeper.call(Call::Tell { host, event });
         taken.map_err(|_| Refusal::Busy)?;
         told = true;
+    }
+    if told {
+        let until = Instant::now() + joined.timing.notify();
+        let mut said = service.said.borrow_mut();
+        said.entry(lockspace.name).or_default().telling = Some((wanted, until));
     }
     match told || all {
         true => Ok(0),
