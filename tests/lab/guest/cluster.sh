@@ -51,7 +51,7 @@ both() {
 
 # call ROLE WORDS TEXT: makes a call of a shell text, shown as these words; prints its place without its ending.
 call() {
-    _name=$(mktemp "/peers/$1/XXXXXX")
+    _name=$(mktemp -p "/peers/$1")
     { echo "$2" | tr '\n' ' '; echo; echo "$3"; } >"$_name"
     mv "$_name" "$_name.call"
     echo "$_name"
