@@ -16,13 +16,13 @@ done
 ) &
 # What our name in lockspaces is made of.
 printf '%032d\n' 2 >/etc/machine-id
-(cd "$DIRS/ours" && exec sanblk daemon --sanlock-socket >/tmp/ours.log 2>&1) &
+(cd "$DIRS/ours" && SANLOCK_RUN_DIR=/run/ours exec sanblk daemon --sanlock-socket >/tmp/ours.log 2>&1) &
 
 # tool WHO WORDS...: both streams, and the exit code.
 tool() {
     (
         cd "$DIRS/$1" || exit
-        [ "$1" = ours ] || export SANLOCK_RUN_DIR=/run/theirs
+        export SANLOCK_RUN_DIR="/run/$1"
         shift
         timeout 60 sanlock client "$@" 2>&1
         echo "exit $?"
