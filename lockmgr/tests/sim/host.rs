@@ -76,6 +76,8 @@ pub enum Answer {
 pub enum Want {
     Nothing,
     Acquiring,
+    /// What was being acquired is not wanted any more. It may be too late for that.
+    GivingUp,
     Holding,
     Converting,
     Releasing,

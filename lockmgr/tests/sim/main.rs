@@ -48,8 +48,12 @@ fn run(plan: Plan) -> (World, Result<(), String>) {
         }
     }
     for (number, host) in world.hosts.iter().enumerate() {
-        let waiting =
-            |want: &Want| matches!(want, Want::Acquiring | Want::Converting | Want::Releasing);
+        let waiting = |want: &Want| {
+            matches!(
+                want,
+                Want::Acquiring | Want::GivingUp | Want::Converting | Want::Releasing
+            )
+        };
         if let Some(resource) = host.wants.iter().position(waiting)
             && host.ordered[resource] + 2 * dead < world.now
         {

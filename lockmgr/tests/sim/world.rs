@@ -1004,7 +1004,11 @@ impl World {
             Want::Releasing if matches!(error, LeaseError::Busy | LeaseError::LockspaceLost) => {
                 *want = Want::Holding;
             }
-            Want::Acquiring | Want::Releasing | Want::Asking => *want = Want::Nothing,
+            // Too late: it is about to be acquired.
+            Want::GivingUp if error == LeaseError::Busy => *want = Want::Acquiring,
+            Want::Acquiring | Want::GivingUp | Want::Releasing | Want::Asking => {
+                *want = Want::Nothing;
+            }
             Want::Converting | Want::Reading => *want = Want::Holding,
             Want::Nothing | Want::Holding => {}
         }
@@ -1046,6 +1050,7 @@ impl World {
             Want::Holding if self.prng.percent(30) => self.convert(host, resource),
             Want::Holding if self.prng.percent(60) => self.release(host, resource),
             Want::Acquiring if !slow && self.prng.percent(20) => {
+                self.hosts[host].wants[resource] = Want::GivingUp;
                 let id = LeaseId(resource_offset(self.plan.geometry, resource));
                 self.input(host, Input::Order(Order::Release { id, lvb: None }));
             }
