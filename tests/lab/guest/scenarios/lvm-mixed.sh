@@ -1,4 +1,4 @@
-# lab: guests=3 time=700 load=waits kernel=stable
+# lab: guests=3 time=700 load=waits kernel=stable long=yes
 # what: a shared VG on two hosts, one with open-iscsi, dm-multipath and sanlock, one with sanblk: each is the first once
 . /host/lvm.sh
 story() {
