@@ -101,7 +101,9 @@ pub struct Daemon {
 /// # Errors
 /// It cannot start.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    // First, so that every thread inherits it.
+    // Before there is anything that it must not inherit: what this process is to the memory manager, descriptors.
+    let helper = options.sanlock.as_ref().map(|_| KillHelper::start());
+    // Next, so that every thread inherits it.
     let flusher = process::set_io_flusher();
     let core = process::forbid_core_dump();
     let oom = process::spare_from_oom_killer();
@@ -109,8 +111,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // Fails only for a group leader, which attach does not make of us.
         let _ = rustix::process::setsid();
     }
-    // Before there is anything that it must not have: memory that is locked, descriptors.
-    let helper = options.sanlock.as_ref().map(|_| KillHelper::start());
     let layout = &options.layout;
     let cannot = |what: String, error: io::Error| {
         Failure::new(
