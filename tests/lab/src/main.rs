@@ -213,7 +213,7 @@ fn dispatch(verb: Verb) -> Result<i32> {
                     "{:28} {}{}",
                     s.name,
                     s.what,
-                    if s.long { " (long)" } else { "" }
+                    if s.is_everyday() { "" } else { " (long)" }
                 );
             }
             Ok(0)
@@ -248,7 +248,13 @@ fn test(
     let mut failed = 0;
     let mut passed = 0;
     if names.is_empty() {
-        chosen = known.into_iter().filter(|s| long_too || !s.long).collect();
+        chosen = if long_too {
+            known
+        } else {
+            known.into_iter().filter_map(Scenario::everyday).collect()
+        };
+        // Who chose a kernel chose what can run on it.
+        chosen.retain(|s| s.kernels.iter().any(|kernel| kernels.contains(kernel)));
         if workspace_tests(lab)? {
             passed += 1;
         } else {

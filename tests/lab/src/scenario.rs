@@ -35,8 +35,8 @@ pub struct Scenario {
     pub kernels: Vec<Kernel>,
     /// Longest run time on a quiet machine.
     pub limit: Duration,
-    /// Only with `--all` or by name.
-    pub long: bool,
+    /// Kernels on which it runs only with `--all` or by name.
+    pub long: Vec<Kernel>,
     /// See [`Load`].
     pub load: Load,
     /// It runs in several guests at once (see `cluster.rs`), and they are its own.
@@ -45,6 +45,21 @@ pub struct Scenario {
     pub with: Option<&'static Unpacked>,
     /// Text of expected kernel-log lines, which then do not fail the scenario.
     pub forgiven: Vec<String>,
+}
+
+impl Scenario {
+    /// Whether it runs without being asked for, on some kernel.
+    pub fn is_everyday(&self) -> bool {
+        self.kernels
+            .iter()
+            .any(|kernel| !self.long.contains(kernel))
+    }
+
+    /// As it runs when it is not asked for, unless that is nowhere.
+    pub fn everyday(mut self) -> Option<Scenario> {
+        self.kernels.retain(|kernel| !self.long.contains(kernel));
+        (!self.kernels.is_empty()).then_some(self)
+    }
 }
 
 /// All scenarios, by name.
@@ -80,7 +95,7 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         own_boot: false,
         kernels: vec![Kernel::Stable, Kernel::Backports],
         limit: Duration::from_secs(60),
-        long: false,
+        long: Vec::new(),
         load: Load::Busy,
         cluster: false,
         with: None,
@@ -113,8 +128,9 @@ fn apply(s: &mut Scenario, setting: &str) -> Result<()> {
         Some(("kernel", "stable")) => s.kernels = vec![Kernel::Stable],
         Some(("kernel", "backports")) => s.kernels = vec![Kernel::Backports],
         Some(("time", seconds)) => s.limit = Duration::from_secs(seconds.parse()?),
-        Some(("long", "yes")) => s.long = true,
-        Some(("long", "no")) => s.long = false,
+        Some(("long", "no")) => s.long = Vec::new(),
+        Some(("long", "backports")) => s.long = vec![Kernel::Backports],
+        Some(("long", "yes")) => s.long = vec![Kernel::Stable, Kernel::Backports],
         Some(("load", "busy")) => s.load = Load::Busy,
         Some(("load", "waits")) => s.load = Load::Waits,
         Some(("guests", "1")) => s.cluster = false,
@@ -136,7 +152,7 @@ mod tests {
     fn a_header_is_read_and_defaults_hold() {
         let text = "# lab: boot=own time=90 load=waits\n# what: does it\necho\n# lab: time=1\n";
         let s = parse("x", text).expect("a good header");
-        assert!(s.own_boot && !s.long);
+        assert!(s.own_boot && s.is_everyday());
         assert_eq!(s.limit, Duration::from_secs(90));
         assert_eq!(s.load, Load::Waits);
         assert_eq!(s.what, "does it");
@@ -147,8 +163,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_long_on_one_kernel_runs_every_day_on_the_other() {
+        let on = |settings: &str| {
+            let header = format!("# lab: {settings}\n# what: w\n");
+            let everyday = parse("x", &header).expect("a good header").everyday();
+            everyday.map(|s| s.kernels)
+        };
+        assert_eq!(on("long=backports"), Some(vec![Kernel::Stable]));
+        assert_eq!(on("long=backports kernel=backports"), None);
+        assert_eq!(on("long=yes"), None);
+        assert_eq!(
+            on("kernel=both"),
+            Some(vec![Kernel::Stable, Kernel::Backports])
+        );
+    }
+
+    #[test]
     fn a_typo_in_a_header_is_an_error_not_a_default() {
         assert!(parse("x", "# lab: tiem=90\n# what: w\n").is_err());
+        assert!(parse("x", "# lab: long=often\n# what: w\n").is_err());
         assert!(parse("x", "# lab: time=soon\n# what: w\n").is_err());
         assert!(parse("x", "# lab: guests=2\n# what: w\n").is_err());
         assert!(parse("x", "# what: no settings\n").is_err());

@@ -1,4 +1,4 @@
-# lab: time=90
+# lab: time=90 long=backports
 # what: CHAP one way and mutual; wrong or missing secrets are refused, and no secret appears anywhere
 . /host/lib.sh
 net_up

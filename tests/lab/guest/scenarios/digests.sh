@@ -1,4 +1,4 @@
-# lab: time=120
+# lab: time=120 long=backports
 # what: verified IO over both paths with data and header digests off and on; a target without them is refused
 . /host/lib.sh
 net_up

@@ -1,4 +1,4 @@
-# lab: time=240 load=waits
+# lab: time=240 load=waits long=backports
 # what: a link is lost in each way (either end down, packets lost in either direction) under verified IO and comes back
 . /host/lib.sh
 net_up

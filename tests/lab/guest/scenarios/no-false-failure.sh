@@ -1,4 +1,4 @@
-# lab: time=300
+# lab: time=300 long=backports
 # what: no path is failed because our process is paused, the array's backend stalls, or the load is full
 . /host/lib.sh
 net_up

@@ -1,4 +1,4 @@
-# lab: time=240 load=waits
+# lab: time=240 load=waits long=backports
 # what: a path is failed, restored, removed and added again under verified IO; events tells each; the last one is kept
 . /host/lib.sh
 net_up

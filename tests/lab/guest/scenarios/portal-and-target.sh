@@ -1,4 +1,4 @@
-# lab: time=240 load=waits
+# lab: time=240 load=waits long=backports
 # what: portal removed and added, connections reset once and for a while, target stopped, started and made anew, under verified IO
 . /host/lib.sh
 net_up

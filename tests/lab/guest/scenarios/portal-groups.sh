@@ -1,4 +1,4 @@
-# lab: time=360 load=waits
+# lab: time=360 load=waits long=backports
 # what: each portal in a portal group of its own: attach warns, a lost path is fenced by its return, or by the timed hold with LUN RESET
 . /host/lib.sh
 held_none() { [ "$(field .held)" = 0 ]; }

@@ -1,4 +1,4 @@
-# lab: time=120
+# lab: time=120 long=backports
 # what: what attach must refuse, by exit code and with the remedy: held by open-iscsi, several LUNs or targets, kernel without ublk or io_uring
 . /host/lib.sh
 net_up

@@ -1,4 +1,4 @@
-# lab: time=120 load=waits
+# lab: time=120 load=waits long=backports
 # what: behind a known portal another LUN appears during an outage: refused with a sentence, never written to
 . /host/lib.sh
 net_up

@@ -1,4 +1,4 @@
-# lab: time=150
+# lab: time=150 long=backports
 # what: the WWID equals what multipath-tools and scsi_id print for the same LUN: LIO file and block, and tgt
 . /host/lib.sh
 net_up
