@@ -22,7 +22,7 @@ pub struct Unpacked {
     libraries: &'static [&'static str],
     /// What those libraries need in turn, in releases that have it.
     more: &'static [&'static str],
-    /// Its programs in `/usr/sbin`, the main one first.
+    /// Its programs in `/usr/sbin` or `/sbin`, the main one first.
     programs: &'static [&'static str],
 }
 
@@ -39,11 +39,40 @@ pub const TGT: Unpacked = Unpacked {
 /// The lock manager whose on-disk format we speak.
 pub const SANLOCK: Unpacked = sanlock_of("sanlock", None);
 
-/// The lock manager of other releases than the guest's, older and newer: for scenarios that ask for it.
-const FOR_GUESTS: [Unpacked; 2] = [
+/// What other releases than the guest's have, older and newer: for scenarios that ask for it.
+const FOR_GUESTS: [Unpacked; 3] = [
     sanlock_of("sanlock-bookworm", Some("bookworm")),
     sanlock_of("sanlock-forky", Some("forky")),
+    LVM_BOOKWORM,
 ];
+
+/// LVM and lvmlockd of the release before the guest's.
+const LVM_BOOKWORM: Unpacked = Unpacked {
+    name: "lvm-bookworm",
+    package: "lvm2-lockd",
+    release: Some("bookworm"),
+    libraries: &["lvm2", "libdevmapper", "libdlm", "libsanlock"],
+    more: &["dmsetup", "libaio1", "libdevmapper-event1.02.1", "libedit2"],
+    programs: &[
+        "lvm",
+        "lvchange",
+        "lvcreate",
+        "lvextend",
+        "lvmlockctl",
+        "lvmlockd",
+        "lvremove",
+        "lvrename",
+        "lvs",
+        "pvcreate",
+        "pvs",
+        "vgchange",
+        "vgcreate",
+        "vgextend",
+        "vgreduce",
+        "vgremove",
+        "vgs",
+    ],
+};
 
 const fn sanlock_of(name: &'static str, release: Option<&'static str>) -> Unpacked {
     Unpacked {
@@ -116,7 +145,8 @@ impl Unpacked {
                         "#!/bin/sh\n# {program} from the unpacked package, with the libraries it came with.\n\
                          root=$(dirname \"$(dirname \"$(readlink -f \"$0\")\")\")/root\n\
                          LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu\n\
-                         export LD_LIBRARY_PATH\nexec \"$root/usr/sbin/{program}\" \"$@\"\n"
+                         export LD_LIBRARY_PATH\nprogram=$root/usr/sbin/{program}\n\
+                         [ -e \"$program\" ] || program=$root/sbin/{program}\nexec \"$program\" \"$@\"\n"
                     ),
                 )?;
             }
