@@ -2,7 +2,7 @@
 //! with a login session; else as a process of its own.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,6 +18,8 @@ use crate::layout::Layout;
 const UNIT: &str = "sanblk.service";
 /// The daemon frees left-over devices before it listens.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// More of its log is not looked at for the reason of its end.
+const WORDS_MAX: u64 = 64 << 10;
 
 /// Connects to the daemon, which is started if none runs.
 ///
@@ -38,6 +40,7 @@ pub async fn connect(layout: &Layout, mut say: impl FnMut(&str)) -> Result<UnixS
         ));
     }
     let mut child = None;
+    let said_before = log_len(&layout.log());
     if systemd_has_unit(layout) {
         say(&format!("starting the daemon: systemctl start {UNIT}"));
         by_systemd().await?;
@@ -50,13 +53,9 @@ pub async fn connect(layout: &Layout, mut say: impl FnMut(&str)) -> Result<UnixS
         match client::connect(&socket).await {
             Ok(stream) => return Ok(stream),
             Err(NoDaemon::Absent) if child.as_mut().is_some_and(has_ended) => {
-                return Err(Failure::new(
-                    Kind::Daemon,
-                    "the daemon ended at once",
-                    format!(
-                        "look at its log, {}, or run `sanblk daemon` to see why",
-                        layout.log().display()
-                    ),
+                return Err(ended_at_once(
+                    &last_words(&layout.log(), said_before),
+                    layout,
                 ));
             }
             Err(NoDaemon::Absent) if Instant::now() < end => sleep(Duration::from_millis(20)).await,
@@ -144,10 +143,74 @@ fn has_ended(child: &mut Child) -> bool {
     matches!(child.try_wait(), Ok(Some(_)))
 }
 
+fn log_len(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |metadata| metadata.len())
+}
+
+/// What a daemon wrote to its log after the first `from` bytes; nothing if that cannot be read.
+fn last_words(log: &Path, from: u64) -> String {
+    let mut words = Vec::new();
+    if let Ok(mut file) = std::fs::File::open(log)
+        && file.seek(SeekFrom::Start(from)).is_ok()
+    {
+        let _ = file.take(WORDS_MAX).read_to_end(&mut words);
+    }
+    String::from_utf8_lossy(&words).into_owned()
+}
+
+/// A daemon says why it ends in the words of every verb: `sanblk: ...` and what to try next.
+fn ended_at_once(words: &str, layout: &Layout) -> Failure {
+    let said = |prefix: &str| {
+        words
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix(prefix))
+    };
+    let what = said("sanblk: ").map(|why| format!("the daemon ended at once: {why}"));
+    let next = said("  next: ").map(str::to_owned);
+    Failure::new(
+        Kind::Daemon,
+        what.unwrap_or_else(|| "the daemon ended at once".to_owned()),
+        next.unwrap_or_else(|| {
+            let log = layout.log();
+            format!(
+                "look at its log, {}, or run `sanblk daemon` to see why",
+                log.display()
+            )
+        }),
+    )
+}
+
 fn open(path: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_an_end_is_taken_from_the_words_of_this_start() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::below(root.path().to_owned());
+        let log = root.path().join("log");
+        std::fs::write(&log, "sanblk: of an earlier start\n  next: old advice\n").unwrap();
+        let before = log_len(&log);
+        let none = ended_at_once(&last_words(&log, before), &layout);
+        assert_eq!(none.what, "the daemon ended at once");
+        assert!(none.next.contains("look at its log"), "{}", none.next);
+        let mut more = open(&log).unwrap();
+        io::Write::write_all(
+            &mut more,
+            b"2026 INFO starts\nsanblk: line 1: unknown field\n  next: correct it\n",
+        )
+        .unwrap();
+        let told = ended_at_once(&last_words(&log, before), &layout);
+        assert_eq!(told.what, "the daemon ended at once: line 1: unknown field");
+        assert_eq!(told.next, "correct it");
+    }
 }
