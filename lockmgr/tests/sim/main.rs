@@ -147,6 +147,13 @@ fn what_was_given_back_is_not_kept_by_the_next_attempt() {
     sound(57489, Trouble::Storage);
 }
 
+/// Hosts stood still when peace came, and heard that a copy of a write was over before they heard that there was one.
+#[test]
+fn what_came_while_a_host_stood_still_keeps_its_order() {
+    sound(35620, Trouble::Everything);
+    sound(13934, Trouble::Torn);
+}
+
 #[test]
 fn everything_goes_wrong() {
     for seed in seeds(120) {
