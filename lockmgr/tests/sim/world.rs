@@ -23,6 +23,9 @@ pub const SECOND: u64 = 1_000 * MS;
 const STALL_MAX: u64 = 2 * SECOND;
 /// Clocks run up to one percent wrong.
 const PPM_MAX: u64 = 10_000;
+/// Where nothing goes wrong: the longest from when a read sees its first sector until what was decided by it is written. A
+/// second look 100 ms later, 3 ms to answer, 5 ms to write.
+pub const LATE_MAX: u64 = 108 * MS;
 /// Lines of the story that are kept for a failure.
 const TRACE_MAX: usize = 2000;
 
