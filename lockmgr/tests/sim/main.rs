@@ -160,6 +160,13 @@ fn what_came_while_a_host_stood_still_keeps_its_order() {
     sound(13934, Trouble::Torn);
 }
 
+/// A host helped to decide a version that its owner had let go of meanwhile, and wrote it over the next one.
+#[test]
+fn a_leader_that_is_there_is_not_written_again() {
+    let judge = sound(35065, Trouble::None).judge;
+    assert_eq!(judge.latest_commit, 0, "nobody was late");
+}
+
 #[test]
 fn everything_goes_wrong() {
     for seed in seeds(120) {
