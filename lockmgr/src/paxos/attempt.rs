@@ -576,6 +576,12 @@ impl Lease {
             Err(why) => return self.opposed(cx, attempt, why),
         };
         let (ballot, _) = self.said();
+        // Whoever knew it sooner has written it already, and its owner may have let go since: ours would undo that.
+        if let Ok(there) = self.verified_leader(cx.us, data)
+            && there.lver >= ballot.lver
+        {
+            return self.start(cx, attempt);
+        }
         let passing = value.host == cx.us.host.number() && attempt.mode() == Mode::Shared;
         let flags = match passing {
             true => cur.flags.with(LeaderFlags::SHORT_HOLD),

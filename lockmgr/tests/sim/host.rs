@@ -109,6 +109,8 @@ pub struct Host {
     pub gate_orders: VecDeque<GateOrder>,
     /// Data writes under way: resource and claim.
     pub data: Vec<(u64, usize, Claim)>,
+    /// What came while it stood still, in its order.
+    pub held_up: VecDeque<Answer>,
     pub wants: Vec<Want>,
     /// When each want was last ordered.
     pub ordered: Vec<True>,

@@ -3,11 +3,11 @@
 //! A *claim* lasts from when a host is told that it holds a lease until it starts to let go. It is *active* while the host's gate is
 //! open. What must never be: two active claims that exclude each other, a data write that lands after another host was
 //! granted the same resource, a gate that opens again over a lease that somebody else had in between, a free leader written
-//! over a later owner's, a generation that does not grow, a lock value block that lands after another host's acquisition or that
+//! over a later owner's, two owners of one version, a generation that does not grow, a lock value block that lands after another host's acquisition or that
 //! is not what its last owner left, an owner asked by nobody, a request that is erased by who saw it, a sector with one writer that
 //! goes back to what was there before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lockmgr::ondisk::{ForceMode, PaxosLeader, Request};
 use lockmgr::{IoId, Mode};
@@ -32,6 +32,8 @@ struct Resource {
     claims: Vec<Claim>,
     /// What may be in its lock value block: of these values one.
     block: Vec<u64>,
+    /// Whom the first leader of each version named as its owner, in which generation, and when it landed.
+    decided: BTreeMap<u64, ((u64, u64), u64)>,
     /// Requests to its owner that were written.
     requests: u64,
     /// The last of them, and when it landed.
@@ -44,7 +46,8 @@ pub struct Judge {
     pub violations: Vec<String>,
     pub granted: u64,
     pub restored: u64,
-    pub stale_commits: u64,
+    /// Longest time, in nanoseconds, from the first leader of a version until one of an older version landed on it.
+    pub latest_commit: u64,
     /// Lock value blocks that were read, and owners that heard that somebody waits.
     pub blocks_read: u64,
     pub owners_asked: u64,
@@ -69,7 +72,7 @@ impl Judge {
             violations: Vec::new(),
             granted: 0,
             restored: 0,
-            stale_commits: 0,
+            latest_commit: 0,
             blocks_read: 0,
             owners_asked: 0,
             own: HashMap::new(),
@@ -276,7 +279,7 @@ impl Judge {
         }
     }
 
-    /// A leader was written over another.
+    /// A leader was written over another: what was decided once is decided for ever, also when it is written late.
     pub fn leader(
         &mut self,
         at: u64,
@@ -284,6 +287,18 @@ impl Judge {
         old: Option<PaxosLeader>,
         new: &PaxosLeader,
     ) {
+        let owner = (new.owner_id, new.owner_generation);
+        let decided = &mut self.resources[resource].decided;
+        let (first, _) = *decided.entry(new.lver).or_insert((owner, at));
+        let newer = decided.range(new.lver + 1..).next();
+        let late = newer.map_or(0, |(_, (_, since))| at - since);
+        if first != owner {
+            let what = format!(
+                "resource {resource}: version {} has two owners, {first:?} and {owner:?}",
+                new.lver
+            );
+            self.object(at, what);
+        }
         let Some(old) = old.filter(|old| old.lver > new.lver) else {
             return;
         };
@@ -294,7 +309,7 @@ impl Judge {
             );
             self.object(at, what);
         } else {
-            self.stale_commits += 1;
+            self.latest_commit = self.latest_commit.max(late);
         }
     }
 }

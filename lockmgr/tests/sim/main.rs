@@ -17,13 +17,14 @@ use host::Want;
 use kit::prng::{Replay, seeds};
 use lockmgr::Mutant;
 use plan::{Plan, Trouble};
-use world::{Mood, SECOND, World};
+use world::{LATE_MAX, MS, Mood, SECOND, World};
 
 /// Runs one seed. The first thing that went wrong, if anything did.
 fn run(plan: Plan) -> (World, Result<(), String>) {
     let dead = plan.timing.host_dead().as_nanos() as u64;
     let duration = plan.duration.as_nanos() as u64;
     let torn = plan.trouble == Trouble::Torn;
+    let calm = plan.trouble == Trouble::None;
     let mut world = World::new(plan);
     world.run(duration);
     world.make_peace();
@@ -65,6 +66,12 @@ fn run(plan: Plan) -> (World, Result<(), String>) {
             return (world, Err(what));
         }
     }
+    // Between the last look of a ballot and its leader, others may go through a whole one: a slow read is enough.
+    let late = world.judge.latest_commit;
+    if calm && late > LATE_MAX {
+        let what = format!("a leader landed {} ms after a newer one", late / MS);
+        return (world, Err(what));
+    }
     let verdict = match world.judge.violations.first() {
         Some(violation) => Err(violation.clone()),
         None => Ok(()),
@@ -96,7 +103,6 @@ fn a_quiet_world() {
     for seed in seeds(30) {
         let judge = sound(seed, Trouble::None).judge;
         assert!(judge.granted > 0);
-        assert_eq!(judge.stale_commits, 0, "nobody is late");
         blocks_read += judge.blocks_read;
         owners_asked += judge.owners_asked;
     }
@@ -145,6 +151,20 @@ fn an_attempt_that_could_not_read_forgets_nothing() {
 #[test]
 fn what_was_given_back_is_not_kept_by_the_next_attempt() {
     sound(57489, Trouble::Storage);
+}
+
+/// Hosts stood still when peace came, and heard that a copy of a write was over before they heard that there was one.
+#[test]
+fn what_came_while_a_host_stood_still_keeps_its_order() {
+    sound(35620, Trouble::Everything);
+    sound(13934, Trouble::Torn);
+}
+
+/// A host helped to decide a version that its owner had let go of meanwhile, and wrote it over the next one.
+#[test]
+fn a_leader_that_is_there_is_not_written_again() {
+    let judge = sound(35065, Trouble::None).judge;
+    assert_eq!(judge.latest_commit, 0, "nobody was late");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub const SECOND: u64 = 1_000 * MS;
 const STALL_MAX: u64 = 2 * SECOND;
 /// Clocks run up to one percent wrong.
 const PPM_MAX: u64 = 10_000;
+/// Where nothing goes wrong: the longest from when a read sees its first sector until what was decided by it is written. A
+/// second look 100 ms later, 3 ms to answer, 5 ms to write.
+pub const LATE_MAX: u64 = 108 * MS;
 /// Lines of the story that are kept for a failure.
 const TRACE_MAX: usize = 2000;
 
@@ -67,6 +70,7 @@ enum Event {
         life: u64,
         answer: Answer,
     },
+    GoOn(usize),
     DataLands {
         host: usize,
         number: u64,
@@ -148,6 +152,7 @@ impl World {
                     unfenced: None,
                     fencing: false,
                     data: Vec::new(),
+                    held_up: VecDeque::new(),
                     gate_orders: VecDeque::new(),
                     wants: vec![Want::Nothing; plan.resources],
                     ordered: vec![0; plan.resources],
@@ -297,6 +302,7 @@ impl World {
                 self.after(delay, Event::Answer { host, life, answer });
             }
             Event::Answer { host, life, answer } => self.answer(host, life, answer),
+            Event::GoOn(host) => self.go_on(host),
             Event::Cut { host, length } => {
                 if !self.peace {
                     self.tell(|| format!("host {} is cut off for {} s", host + 1, length / SECOND));
@@ -361,6 +367,7 @@ impl World {
             self.dead_pending.push((host, life, pending));
         }
         state.space = None;
+        state.held_up.clear();
         state.joined = false;
         state.life += 1;
         state.unfenced = None;
@@ -462,6 +469,8 @@ impl World {
             state.paused_until = state.paused_until.min(self.now);
         }
         for host in 0..self.hosts.len() {
+            self.go_on(host);
+            self.move_gate(host);
             if self.hosts[host].space.is_none() {
                 let life = self.hosts[host].life;
                 self.after(SECOND, Event::Restart { host, life });
@@ -504,15 +513,34 @@ impl World {
     }
 
     fn answer(&mut self, host: usize, life: u64, answer: Answer) {
-        let state = &self.hosts[host];
+        let state = &mut self.hosts[host];
         if state.life != life {
             return;
         }
-        if state.paused_until > self.now {
-            let at = state.paused_until;
-            self.at(at, Event::Answer { host, life, answer });
-            return;
+        let until = state.paused_until;
+        let first = state.held_up.is_empty();
+        if until <= self.now && first {
+            return self.hear(host, answer);
         }
+        state.held_up.push_back(answer);
+        if first {
+            self.at(until, Event::GoOn(host));
+        }
+    }
+
+    /// A host that stood still hears what came meanwhile. Nothing overtakes it: the end of a copy that comes before the word
+    /// that there is one would be waited for without end.
+    fn go_on(&mut self, host: usize) {
+        let until = self.hosts[host].paused_until;
+        if until > self.now {
+            return self.at(until, Event::GoOn(host));
+        }
+        while let Some(answer) = self.hosts[host].held_up.pop_front() {
+            self.hear(host, answer);
+        }
+    }
+
+    fn hear(&mut self, host: usize, answer: Answer) {
         match answer {
             Answer::Read(id, None) => self.input(
                 host,
@@ -538,6 +566,7 @@ impl World {
                     state.unfenced = state.unfenced.max(Some(id));
                     if !state.fencing {
                         state.fencing = true;
+                        let life = state.life;
                         let delay = self.prng.between(50, 3000) * MS;
                         self.after(delay, Event::Fence { host, life });
                     }
