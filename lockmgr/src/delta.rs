@@ -2,7 +2,7 @@
 //! light-weight leases, as sanlock does it).
 //!
 //! ```text
-//!           free, or ours by name            2t later
+//!           free, or ours by name      2t later, or at once where we left it ourselves
 //!  Looking ----------------------> Taking -----------> CheckingBack --> Held <---> Reading (whole area)
 //!     | another machine's            | Unknown             | changed    |  ^           |
 //!     v                              v                     v            |  +- Renewing <
@@ -14,6 +14,8 @@
 //! Once it is held, nobody else writes it, and a lost renewal is sent again unchanged.
 //!
 //! A renewal is worth what its start was worth: `started` is when the write was handed out, not when it was done.
+
+use core::time::Duration;
 
 use crate::contract::{JoinError, LostWhy};
 use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
@@ -97,7 +99,7 @@ enum Stage {
         io: IoId,
         lease: DeltaLease,
         started: Instant,
-        settle: Timing,
+        settle: Duration,
     },
     Doubting {
         io: IoId,
@@ -423,7 +425,7 @@ impl Delta {
             event: Event::default(),
             ..found
         };
-        let settle = Timing::of_other(found.io_timeout, self.us.timing);
+        let settle = self.settle(&found);
         let bytes = self.bytes(&lease, HostSet::EMPTY);
         let deadline = now + self.us.timing.io();
         let io = out.write(
@@ -440,6 +442,23 @@ impl Delta {
             started: now,
             settle,
         };
+    }
+
+    /// How long the slot settles once it is written. Not at all where we left it ourselves, as with sanlock from 3.9 on.
+    ///
+    /// The pause is for another machine with our number that found the slot free at the same time as we. If it writes
+    /// before our first renewal, which follows at once, it finds that one when it reads back. If it writes later, it also
+    /// reads back later than our second renewal reads, unless the slot's owner was less patient than we are, and there we
+    /// find the loss. What is given up: two machines of one number *and* one name that come at the same moment both leave
+    /// out the pause, and both have the number until their second renewal.
+    fn settle(&self, found: &DeltaLease) -> Duration {
+        let theirs = Timing::of_other(found.io_timeout, self.us.timing);
+        let left_by_us = found.left_by(self.us.host, &self.us.name);
+        let in_time = theirs.settle() >= self.us.timing.renewal_interval();
+        match self.entry == Entry::Fresh && left_by_us && in_time {
+            true => Duration::ZERO,
+            false => theirs.settle(),
+        }
     }
 
     fn compare(&self, ours: &DeltaLease, area: &[u8]) -> Result<(), LostWhy> {
@@ -506,7 +525,7 @@ impl Delta {
                     WriteOutcome::Done | WriteOutcome::Doubled => {
                         let until = match self.mutant {
                             Some(Mutant::SkipWait) => now,
-                            _ => now + settle.settle(),
+                            _ => now + settle,
                         };
                         self.stage = Stage::Settling {
                             lease,

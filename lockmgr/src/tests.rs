@@ -800,10 +800,63 @@ fn leaving_needs_empty_hands_and_disarms() {
     assert!(room.slot(1).is_free());
     room.pass(1000);
     assert_eq!(room.hosts[host].gate.check(room.now), Permission::Allowed);
+    // The slot is as we left it: nobody needs to be waited for.
     room.order(host, Order::Join);
-    room.pass(20);
+    room.pass(0);
     assert!(matches!(room.note(host), Note::Joined { generation: 2 }));
     assert!(room.hosts[host].gate.deadline().is_some());
+}
+
+/// What a host that comes to slot 1 has to wait for once it was left, in seconds.
+fn wait_after(leave: impl FnOnce(&mut DeltaLease), comes_as: &str) -> Option<u64> {
+    let mut room = Room::new();
+    let first = room.member(1);
+    room.order(first, Order::Leave);
+    room.notes(first);
+    room.change_slot(1, leave);
+    let next = room.add(1, comes_as);
+    (0..=200).find(|&wait| {
+        room.pass(u64::from(wait > 0));
+        let notes = room.notes(next);
+        matches!(notes[..], [Note::Joined { generation: 2 }])
+    })
+}
+
+#[test]
+fn only_a_slot_that_we_left_ourselves_needs_no_pause() {
+    assert_eq!(wait_after(|_| {}, "host-1"), Some(0));
+    assert_eq!(wait_after(|_| {}, "another machine"), Some(20));
+    // It was not released.
+    assert_eq!(wait_after(|slot| slot.timestamp = 5, "host-1"), Some(20));
+    // Of another number: nothing that a host of this one wrote.
+    assert_eq!(wait_after(|slot| slot.owner_id = 2, "host-1"), Some(20));
+    // Whoever came at the same time would be done before our second renewal looks.
+    assert_eq!(wait_after(|slot| slot.io_timeout = 9, "host-1"), Some(18));
+    assert_eq!(wait_after(|slot| slot.io_timeout = 11, "host-1"), Some(0));
+}
+
+#[test]
+fn another_machine_that_came_at_the_same_moment_is_found_by_one_of_us() {
+    // It read the slot before we wrote it, and its record lands this long after our own.
+    for after in [0, 1, 5, 15] {
+        let mut room = Room::new();
+        let host = room.member(1);
+        room.order(host, Order::Leave);
+        room.notes(host);
+        room.order(host, Order::Join);
+        room.pass(after);
+        assert!(matches!(room.note(host), Note::Joined { generation: 2 }));
+        room.holds(host, Mode::Exclusive);
+        room.change_slot(1, |lease| lease.host_name = name("another machine"));
+        // It reads back 20 s later.
+        room.pass(20);
+        let notes = room.notes(host);
+        assert!(
+            matches!(notes[..], [Note::Lost(LostWhy::Owner), ..]),
+            "{notes:?}"
+        );
+        assert_eq!(room.hosts[host].gate.check(room.now), Permission::Refused);
+    }
 }
 
 #[test]

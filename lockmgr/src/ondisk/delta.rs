@@ -174,6 +174,11 @@ impl DeltaLease {
         self.timestamp == 0
     }
 
+    /// Whether the last that became of this slot is that `host` released it, under this name.
+    pub fn left_by(&self, host: HostId, name: &Name) -> bool {
+        self.is_free() && self.owner_id == host.number() && self.host_name == *name
+    }
+
     /// Who declared the owner, in this generation, dead; `None` if nobody did.
     pub fn dead_ext(&self) -> Option<DeadExt> {
         self.flags
