@@ -15,9 +15,9 @@ lv_up() {
 writer_up() {
     on "$1" stamps write lv0 everywhere 1
     ask "$1" stamps write lv0 "$1" &
-    sleep 5
     on "$1" slow_links
-    on "$1" within 20 full_buffers
+    sleep 3
+    on "$1" within 30 full_buffers
 }
 
 # taken_over HOST LOST: it has the LV as soon as the owner counts as dead, LOST being when that was lost. It writes.
@@ -54,8 +54,8 @@ stamps() { # write LV WORD [EVERY]
 slow_links() {
     for _v in 5 6; do tc qdisc add dev san$_v root tbf rate 20mbit burst 32k latency 200ms; done
 }
-# At least a quarter of a megabyte waits in the sockets.
-full_buffers() { ss -Htn 'dport = :3260' | awk '{ queued += $3 } END { print "queued:", queued; exit queued < 262144 }'; }
+# More waits in the sockets than two writes have. A path is given little more than its link carries.
+full_buffers() { ss -Htn 'dport = :3260' | awk '{ queued += $3 } END { print "queued:", queued; exit queued < 131072 }'; }
 # lv_at LV: bytes from the start of the disk.
 lv_at() {
     _pe=$(lvs --noheadings -o seg_pe_ranges "vg0/$1" | sed 's/.*:\([0-9]*\)-.*/\1/')
