@@ -29,7 +29,10 @@ E
     shift
     case $_stack in
     kernel | watched) kernel_stack_up ;;
-    under) attached "$@" ;;
+    under)
+        initiator_name
+        attached "$@"
+        ;;
     sanblk)
         initiator_name
         # One that was killed leaves its socket.

@@ -12,6 +12,8 @@ story() {
     vg_shared host1 host2
     on host1 lvcreate -y -Wn -an -L 64M -n lv0 vg0
     resets "both VLANs are cut" cut_off given_back
+    on host1 stack_up watched
+    on host1 locks_start
     resets "sanlock is stopped" stopped nothing
 }
 
@@ -31,8 +33,6 @@ resets() {
     say "host2 has the LV after $((($(ms) - _lost) / 1000)) s at most"
     $3
     on host2 lvchange -an vg0/lv0
-    on host1 stack_up watched
-    on host1 locks_start
 }
 
 cut_off() { vlan_cut host1; }

@@ -2,6 +2,7 @@
 # what: more LVs than the lvmlock LV has places for, on blocks of 4096 bytes: it grows, and the other host finds the new places
 . /host/lvm.sh
 IO_TIMEOUT=2
+LIMIT=$((400 * PATIENCE))
 
 story() {
     target_up size=4G block=4096

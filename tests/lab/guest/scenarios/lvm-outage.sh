@@ -18,7 +18,7 @@ story() {
         IO1=$!
         on host2 io_across lv2 "$GONE" &
         IO2=$!
-        sleep 15
+        sleep 10
         vlan_cut host1
         vlan_cut host2
         sleep "$GONE"
@@ -37,7 +37,7 @@ story() {
 
 # io_across LV SECONDS: verified IO that begins before the storage goes away and ends after its return.
 io_across() {
-    verify_start "/dev/vg0/$1" $(($2 + 75 * PATIENCE)) --size=48M
+    verify_start "/dev/vg0/$1" $(($2 + 30 * PATIENCE)) --size=48M
     verify_done
     # It was really away.
     [ "$(slowest_ms)" -gt $((($2 - 5) * 1000)) ] || fail "the slowest answer took $(slowest_ms) ms only"

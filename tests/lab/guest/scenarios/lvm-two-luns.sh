@@ -17,6 +17,18 @@ story() {
     # Its command of any kind sees the new LUN.
     on host2 guarded ublkb0 ublkb1
 
+    say "== host1 is cut off: its writes to either wait, and go on"
+    on host1 verify_across lv0 &
+    IO=$!
+    sleep 5
+    vlan_cut host1
+    on host1 within $((8 * IO_TIMEOUT + 20)) gates_are shut shut
+    vlan_give host1
+    on host1 within 60 gates_are open open
+    joined $IO
+    on host1 verify_fill /dev/vg0/lv0 32M
+    on host2 locked lvchange -aey vg0/lv0
+
     say "== one LUN less"
     on host1 lvchange -an vg0/lv0
     on host2 lvchange -aey vg0/lv0
@@ -27,7 +39,6 @@ story() {
     on host2 sanblk detach /dev/ublkb1
     on host1 vgs vg0
     on host1 guarded ublkb0
-
 }
 
 two_volumes() {
@@ -41,4 +52,11 @@ guarded() {
 }
 guarded_are() {
     [ "$(sanblk status --json | jq -r '[.volumes[] | select(.gate.lockspace == "lvm_vg0") | .device[5:]] | sort | join(" ")')" = "$1" ]
+}
+gates_are() { [ "$(sanblk status --json | jq -r '[.volumes[].gate.state] | join(" ")')" = "$*" ]; }
+
+# verify_across LV: verified IO for the time of a cut.
+verify_across() {
+    verify_start "/dev/vg0/$1" 60 --size=48M
+    verify_done
 }
