@@ -18,37 +18,13 @@
 use core::time::Duration;
 
 use crate::contract::{JoinError, LostWhy};
+use crate::identity::Identity;
 use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::mutant::Mutant;
-use crate::ondisk::{
-    BadRecord, DeltaLease, DeltaSlot, Event, Geometry, HostId, HostSet, LeaderFlags, Name,
-};
+use crate::ondisk::{BadRecord, DeltaLease, DeltaSlot, Event, HostId, HostSet, LeaderFlags, Name};
 use crate::own_sector::{OwnSector, Progress, Window};
 use crate::time::Instant;
 use crate::timing::{RENEWAL_RETRY, Timing};
-
-/// Who we are in a lockspace.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// Bytes from the start of the device to the lockspace area.
-    pub offset: u64,
-    /// How its areas are laid out.
-    pub geometry: Geometry,
-    /// Its name.
-    pub space: Name,
-    /// Our number. Must have room in the geometry.
-    pub host: HostId,
-    /// Our name: unique among machines, and best the same after a reboot.
-    pub name: Name,
-    /// Our times.
-    pub timing: Timing,
-}
-
-impl Identity {
-    pub(crate) fn slot_offset(&self, host: HostId) -> u64 {
-        self.offset + self.geometry.delta_slot(host)
-    }
-}
 
 /// What the slot's machine reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -21,6 +21,7 @@ mod contract;
 mod delta;
 pub mod disk;
 pub mod gate;
+mod identity;
 mod io;
 mod liveness;
 mod lockspace;
@@ -36,7 +37,7 @@ pub mod time;
 pub mod timing;
 
 pub use contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
-pub use delta::Identity;
+pub use identity::Identity;
 pub use io::{IoId, Output, ReadFailed, WriteOutcome, Writers};
 pub use liveness::{Host, HostState};
 pub use lockspace::Lockspace;

@@ -20,8 +20,9 @@
 use core::time::Duration;
 
 use crate::contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
-use crate::delta::{Delta, DeltaEvent, Entry, Identity, earliest};
+use crate::delta::{Delta, DeltaEvent, Entry, earliest};
 use crate::gate::Reclaimed;
+use crate::identity::Identity;
 use crate::io::{IoId, Outbox, Output, Party, WriteOutcome};
 use crate::liveness::{Host, Peers};
 use crate::mutant::Mutant;

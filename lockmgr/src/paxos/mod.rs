@@ -22,7 +22,7 @@ mod holders;
 mod let_go;
 
 use crate::contract::{LeaseId, Note};
-use crate::delta::Identity;
+use crate::identity::Identity;
 use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::liveness::Peers;
 use crate::mutant::Mutant;
