@@ -1,4 +1,4 @@
-# lab: time=150
+# lab: time=150 load=waits
 # what: a LUN that grows while it is used: the disk follows where the kernel's ublk can, else status says what to do
 . /host/lib.sh
 net_up

@@ -1,4 +1,4 @@
-# lab: guests=3 time=60 load=waits
+# lab: guests=3 time=60 load=waits long=yes
 # what: the lab's own ground for two hosts: cables, calls, answers, a cut VLAN, a host that loses its power
 story() {
     target_up
