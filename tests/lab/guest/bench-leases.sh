@@ -93,6 +93,9 @@ renewed() {
         '{row: "renewal", stack: "sanblk", load: $load, round: $round} + .' | sed 's/^/@row /'
 }
 
+# A program that has died says why; a write to it must not end this one first.
+trap '' PIPE
+
 say "== renewals on a volume"
 install -m 755 /host/bin/renewals /usr/local/bin/renewals
 net_up
