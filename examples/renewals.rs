@@ -6,15 +6,19 @@
 //! renewals TARGET LUN OFFSET COUNT PAUSE_MS PORTAL...
 //! ```
 //!
-//! OVERWRITES the 512 bytes at OFFSET of the LUN. COUNT renewals are asked for, one each PAUSE_MS, or when the one before is
-//! done. Each counts from when it is asked for: what it waits for because a copy of the one before may still land is its own.
-//! After half of them the portal that they go through is printed, so that it can be cut; at the end one line of JSON, in
-//! milliseconds.
+//! OVERWRITES the 512 bytes at OFFSET of the LUN. COUNT renewals are asked for, or more, one each PAUSE_MS, or when the one
+//! before is done. Each counts from when it is asked for: what it waits for because a copy of the one before may still land
+//! is its own. `write` is what it takes without that.
+//!
+//! Each line on standard input is a wish for a fault: as soon as all portals are up, the one that the renewals go through is
+//! printed, so that it can be cut. When the input has ended and COUNT is reached, one line of JSON follows, in milliseconds:
+//! percentiles, and the slowest renewal after each fault.
 
+use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, TryRecvError, unbounded};
 use iscsi_client::login::Offer;
 use lockmgr::{IoId, WriteOutcome, Writers};
 use sanblk::connection::Place;
@@ -102,13 +106,94 @@ fn open(wanted: &Wanted) -> Result<(SanDisk, Receiver<Answer>), Failure> {
     Ok((SanDisk::open(config, tell)?, answers))
 }
 
+/// A message for each line of standard input, and an end at its end.
+fn cues() -> Receiver<()> {
+    let (tell, cues) = unbounded();
+    std::thread::spawn(move || {
+        let lines = std::io::stdin().lock().lines();
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|_| tell.send(()).ok())
+    });
+    cues
+}
+
+/// The portal that renewals go through, if all are up.
+fn current(disk: &SanDisk, portals: usize) -> Option<String> {
+    let status = disk.view().status();
+    let up = |state| matches!(state, PortalState::Up { .. });
+    let all = status.len() == portals && status.iter().all(|portal| up(portal.state));
+    let through = |state| state == PortalState::Up { current: true };
+    let portal = status.into_iter().find(|portal| through(portal.state));
+    portal.filter(|_| all).map(|portal| portal.portal)
+}
+
+/// What the renewals took.
+#[derive(Default)]
+struct Took {
+    /// From when each was asked for.
+    all: Vec<Duration>,
+    /// From when its write began.
+    write: Vec<Duration>,
+    /// The slowest one after each fault, from when it was asked for, and its write.
+    hit: Vec<Duration>,
+    hit_write: Vec<Duration>,
+    /// How many were sent twice.
+    twice: u64,
+}
+
+impl Took {
+    fn add(&mut self, all: Duration, write: Duration) {
+        self.all.push(all);
+        self.write.push(write);
+        for (slowest, took) in [(&mut self.hit, all), (&mut self.hit_write, write)] {
+            if let Some(slowest) = slowest.last_mut() {
+                *slowest = took.max(*slowest);
+            }
+        }
+    }
+
+    fn json(mut self) -> String {
+        let list = |took: &[Duration]| {
+            let each: Vec<String> = took
+                .iter()
+                .map(|took| format!("{:.3}", ms(*took)))
+                .collect();
+            each.join(",")
+        };
+        let (hit, hit_write) = (list(&self.hit), list(&self.hit_write));
+        self.all.sort();
+        self.write.sort();
+        format!(
+            "{{\"count\":{},\"twice\":{},\"ms\":{:.3},\"p99_ms\":{:.3},\"p999_ms\":{:.3},\"worst_ms\":{:.3},\
+             \"write_p999_ms\":{:.3},\"hit_ms\":[{hit}],\"hit_write_ms\":[{hit_write}]}}",
+            self.all.len(),
+            self.twice,
+            at(&self.all, 500),
+            at(&self.all, 990),
+            at(&self.all, 999),
+            at(&self.all, 1000),
+            at(&self.write, 999),
+        )
+    }
+}
+
+fn ms(of: Duration) -> f64 {
+    of.as_secs_f64() * 1e3
+}
+
+/// The smallest of these that so many in a thousand do not exceed; they are sorted.
+fn at(took: &[Duration], per_mille: usize) -> f64 {
+    let rank = (took.len() * per_mille).div_ceil(1000);
+    took.get(rank.saturating_sub(1))
+        .map_or(0.0, |took| ms(*took))
+}
+
 fn measure(wanted: &Wanted) -> Result<(), Failure> {
+    let cues = cues();
     let (mut disk, answers) = open(wanted)?;
     let began = Instant::now();
-    let up = |state| matches!(state, PortalState::Up { .. });
-    while !disk.view().status().iter().all(|portal| up(portal.state))
-        || disk.view().status().len() != wanted.portals.len()
-    {
+    while current(&disk, wanted.portals.len()).is_none() {
         if began.elapsed() > PATIENCE {
             return Err("not all portals came up".into());
         }
@@ -116,24 +201,37 @@ fn measure(wanted: &Wanted) -> Result<(), Failure> {
     }
     // A session that is lost as soon as it is made is not made again at once.
     std::thread::sleep(Duration::from_secs(2));
-    let (mut took, mut twice) = (Vec::new(), 0u64);
+    let mut took = Took::default();
+    let (mut wished, mut more) = (false, true);
     let mut over = true;
     let mut asked = Instant::now();
-    for number in 1..=wanted.count {
-        if number == wanted.count / 2 {
-            let current = PortalState::Up { current: true };
-            let status = disk.view().status();
-            let portal = status.iter().find(|portal| portal.state == current);
-            println!("{}", portal.ok_or("no portal is current")?.portal);
+    for number in 1.. {
+        if !wished {
+            match cues.try_recv() {
+                Ok(()) => wished = true,
+                Err(TryRecvError::Disconnected) => more = false,
+                Err(TryRecvError::Empty) => {}
+            }
         }
+        if wished && let Some(portal) = current(&disk, wanted.portals.len()) {
+            println!("{portal}");
+            took.hit.push(Duration::ZERO);
+            took.hit_write.push(Duration::ZERO);
+            wished = false;
+        }
+        if !more && number > wanted.count {
+            break;
+        }
+        let (before, id) = (IoId::new(number - 1), IoId::new(number));
         // Something different is written only when no copy of the older can land.
         while !over {
-            over = matches!(
-                answers.recv_timeout(PATIENCE)?,
-                Answer::Settled { .. } | Answer::Fenced { .. }
-            );
+            over = match answers.recv_timeout(PATIENCE)? {
+                Answer::Settled { id } => id == before,
+                Answer::Fenced { through } => through >= before,
+                _ => false,
+            };
         }
-        let id = IoId::new(number);
+        let began = Instant::now();
         disk.start(Job::Write {
             id,
             offset: wanted.offset,
@@ -148,13 +246,13 @@ fn measure(wanted: &Wanted) -> Result<(), Failure> {
                         return Err(format!("renewal {number} was lost").into());
                     }
                     over = outcome == WriteOutcome::Done;
-                    twice += u64::from(!over);
+                    took.twice += u64::from(!over);
                     break;
                 }
                 _ => {}
             }
         }
-        took.push(asked.elapsed());
+        took.add(asked.elapsed(), began.elapsed());
         asked += wanted.pause;
         let now = Instant::now();
         if asked > now {
@@ -163,16 +261,6 @@ fn measure(wanted: &Wanted) -> Result<(), Failure> {
             asked = now;
         }
     }
-    took.sort();
-    let ms = |of: Duration| of.as_secs_f64() * 1e3;
-    let at = |per_mille: usize| ms(took[(took.len() * per_mille / 1000).min(took.len() - 1)]);
-    println!(
-        "{{\"count\":{},\"twice\":{twice},\"ms\":{:.3},\"p99_ms\":{:.3},\"p999_ms\":{:.3},\"worst_ms\":{:.3}}}",
-        took.len(),
-        at(500),
-        at(990),
-        at(999),
-        ms(*took.last().ok_or("nothing was measured")?)
-    );
+    println!("{}", took.json());
     Ok(())
 }

@@ -1,65 +1,60 @@
 # what: sanblk's leases beside sanlock's, in turns on one file: what taking and giving one takes, alone and among eight hosts; and renewals while a path is cut
 . /host/bench.sh
 . /host/leases.sh
-T=3
-# Of each kind, beside the first pair.
-CROWD='3 4 5 6 7 8 9'
+T=10
 
-# crowd_join, crowd_leave: seven more hosts of each kind, sanlock's from 3 on, sanblk's from 11 on, all with RB shared, for
-# their leases belong to a process.
-crowd_join() {
-    for _n in $CROWD; do
-        export SANLOCK_RUN_DIR=/run/sanlock-$_n
-        mkdir -p "$SANLOCK_RUN_DIR"
-        sanlock daemon -D -w 0 -U root -G root -e "north-$_n" >"/tmp/sanlock-$_n.log" 2>&1 &
-        within 10 sanlock client status
-        expect theirs join LS "$_n" "$AREAS" 0 "$T" &
-        SANBLK_ROOT=/tmp/south-$_n expect sanblk lease join "$LS" --host-id $((_n + 8)) \
-            --host-name "south-$_n" --io-timeout "$T" &
-    done
-    for _n in $CROWD; do
-        SANLOCK_RUN_DIR=/run/sanlock-$_n within 60 has_joined
-        SANBLK_ROOT=/tmp/south-$_n within 60 we_joined
-        export SANLOCK_RUN_DIR=/run/sanlock-$_n
-        sanlock client command -r "LS:RB:$RB:SH" -c /bin/sleep 10000 >"/tmp/holder-$_n.log" 2>&1 &
-        echo $! >"/tmp/holder-$_n.pid"
-        within 30 they_have RB "$(cat "/tmp/holder-$_n.pid")"
-    done
-    unset SANLOCK_RUN_DIR
+# host_up N: one of each kind, which share the lockspace: north-N, a sanlock with number N, and south-N, a sanblk with number
+# 10 + N. Each has a socket of sanlock's in a directory of its own.
+host_up() {
+    mkdir -p "/run/north-$1" "/run/south-$1"
+    SANLOCK_RUN_DIR=/run/north-$1 sanlock daemon -D -w 0 -U root -G root -e "north-$1" >"/tmp/north-$1.log" 2>&1 &
+    SANBLK_ROOT=/tmp/south-$1 SANLOCK_RUN_DIR=/run/south-$1 sanblk daemon --sanlock-socket >"/tmp/south-$1.log" 2>&1 &
+    echo $! >>/tmp/souths
+    within 20 test -S "/run/north-$1/sanlock.sock"
+    within 20 test -S "/run/south-$1/sanlock.sock"
+    SANLOCK_RUN_DIR=/run/north-$1 expect theirs join LS "$1" "$AREAS" 0 "$T" &
+    JOINS="$JOINS $!"
+    SANBLK_ROOT=/tmp/south-$1 expect sanblk lease join "$LS" --host-id $((10 + $1)) --host-name "south-$1" --io-timeout "$T" &
+    JOINS="$JOINS $!"
 }
-has_joined() { sanlock client status | grep -q "^s LS:"; }
-we_joined() { [ "$(sanblk lease status --json | jq -r '.lockspaces[0].state')" = joined ]; }
-crowd_leave() {
-    for _n in $CROWD; do
-        kill "$(cat "/tmp/holder-$_n.pid")"
-        SANBLK_ROOT=/tmp/south-$_n expect sanblk lease leave "$LS"
-    done
-    pkill -KILL -x sanlock
+JOINS=
+all_joined() {
+    for _join in $JOINS; do wait "$_join" || fail "a host did not join"; done
+    JOINS=
 }
+measured() { python3 /host/bench-leases.py "$@" || fail "measuring: $1"; }
+
+truncate -s 4M /dev/shm/leases
+areas_at /dev/shm/leases
+export SANBLK_ROOT=/tmp/south-1
+expect sanblk lease init lockspace --name LS "$LS"
+areas_up /dev/shm/leases
+unset SANBLK_ROOT
+echo "@version sanlock $(sanlock version)"
 
 say "== one host of each kind"
-truncate -s 4M /dev/shm/leases
-areas_up /dev/shm/leases
-expect sanblk lease init lockspace --name LS "$LS"
-sanlock_up
-echo "@version sanlock $(sanlock version)"
-both_join
-# Their leases belong to a process: this one has the other resource, as all of them will.
+host_up 1
+all_joined
+measured alone "$RA" "$ROUNDS" "$((ROW_SECONDS * 8))"
+# A lease that its command line takes belongs to a process that it knows: this one has the other resource.
+export SANLOCK_RUN_DIR=/run/north-1
 they_hold RB "$RB" :SH
-python3 /host/bench-leases.py alone "$RA" "$HOLDER" "$ROUNDS" "$((ROW_SECONDS * 4))" || fail "a lease was refused"
+unset SANLOCK_RUN_DIR
+measured command "$RA" "$ROUNDS" "$((ROW_SECONDS * 3))" "$HOLDER"
 
 say "== eight hosts of each kind"
-crowd_join
-echo "$HOLDER" >/tmp/holder-1.pid
-python3 /host/bench-leases.py crowd "$RA" "$HOLDER" "$ROUNDS" "$ROW_SECONDS" || fail "a lease was never free"
-they_let_go RB
-crowd_leave
-expect sanblk lease leave "$LS"
-leases_down
+for n in 2 3 4 5 6 7 8; do host_up $n; done
+all_joined
+measured crowd "$RA" "$ROUNDS" "$((ROW_SECONDS * 2))"
+kill "$HOLDER"
+pkill -KILL -x sanlock
+while read -r south; do kill "$south"; done </tmp/souths
+while read -r south; do within 30 not test -d "/proc/$south"; done </tmp/souths
+rm -f "$AREAS"
 
 # --- renewals ---------------------------------------------------------------------------------------------------
 
-# renewed LOAD FAULT ROUND: for so many seconds that one cut is one of a thousand.
+# renewed LOAD CUTS ROUND: 250 renewals for each second of a row, one each 20 ms, and the path that they go through cut so often.
 renewed() {
     _fio=
     case $1 in
@@ -70,24 +65,36 @@ renewed() {
         io_runs 20
         ;;
     esac
-    rm -f /tmp/renewals
-    mkfifo /tmp/renewals
-    # Two seconds before, and behind what fio overwrites.
-    renewals "$IQN" 0 $((900 * MIB)) "$((ROW_SECONDS * 250))" 50 "$P5:3260" "$P6:3260" >/tmp/renewals 2>/tmp/renewals.err &
+    rm -f /tmp/cues /tmp/told
+    mkfifo /tmp/cues /tmp/told
+    # Behind what fio overwrites.
+    renewals "$IQN" 0 $((900 * MIB)) "$((ROW_SECONDS * 250))" 20 "$P5:3260" "$P6:3260" \
+        </tmp/cues >/tmp/told 2>/tmp/renewals.err &
     _probe=$!
-    {
-        read -r _portal || fail "renewals: $(cat /tmp/renewals.err)"
+    exec 3>/tmp/cues 4</tmp/told
+    _cut=0
+    while [ "$_cut" -lt "$2" ]; do
+        within 60 paths_up 2
+        echo >&3
+        read -r _portal <&4 || fail "renewals: $(cat /tmp/renewals.err)"
         _vlan=$(echo "$_portal" | cut -d. -f3)
-        [ "$2" = none ] || link_drop "$_vlan" "$2"
-        read -r _row || fail "renewals: $(cat /tmp/renewals.err)"
-    } </tmp/renewals
+        link_drop "$_vlan" both
+        sleep 1
+        link_pass "$_vlan"
+        _cut=$((_cut + 1))
+    done
+    exec 3>&-
+    read -r _row <&4 || fail "renewals: $(cat /tmp/renewals.err)"
+    exec 4<&-
     wait $_probe || fail "renewals: $(cat /tmp/renewals.err)"
-    [ "$2" = none ] || link_pass "$_vlan"
     [ -z "$_fio" ] || { kill -INT "$_fio"; wait "$_fio"; }
     within 60 paths_up 2
     echo "$_row" | jq -c --arg load "$1" --argjson round "$3" \
         '{row: "renewal", stack: "sanblk", load: $load, round: $round} + .' | sed 's/^/@row /'
 }
+
+# A program that has died says why; a write to it must not end this one first.
+trap '' PIPE
 
 say "== renewals on a volume"
 install -m 755 /host/bin/renewals /usr/local/bin/renewals
@@ -96,9 +103,9 @@ target_up size=1G
 attached
 round=1
 while [ "$round" -le "$ROUNDS" ]; do
-    renewed idle none "$round"
-    renewed full none "$round"
-    renewed "full, cut" both "$round"
+    renewed idle 0 "$round"
+    renewed full 0 "$round"
+    renewed "full, cut" 5 "$round"
     round=$((round + 1))
 done
 detach

@@ -75,6 +75,12 @@ impl<'a> Rows<'a> {
         Figure::of(self.0.iter().filter_map(|row| row[key].as_f64()).collect())
     }
 
+    /// All numbers in the lists that a member of the rows is.
+    pub fn numbers(&self, key: &str) -> Vec<f64> {
+        let lists = self.0.iter().filter_map(|row| row[key].as_array());
+        lists.flatten().filter_map(Value::as_f64).collect()
+    }
+
     /// The different words of a member, in the order of their first appearance.
     pub fn words(&self, key: &str) -> Vec<&'a str> {
         let mut words = Vec::new();
@@ -107,7 +113,7 @@ mod tests {
     fn rows_are_chosen_by_their_words() {
         let result = json!({"rows": [
             {"row": "a", "stack": "x", "iops": 1.0}, {"row": "a", "stack": "y", "iops": 7.0},
-            {"row": "a", "stack": "x", "iops": 3.0}, {"row": "b", "stack": "x", "iops": 9.0},
+            {"row": "a", "stack": "x", "iops": 3.0, "gaps": [1, 2.5]}, {"row": "b", "stack": "x", "iops": 9.0},
         ]});
         let rows = Rows::of(&result);
         let a = rows.with("row", "a");
@@ -117,6 +123,7 @@ mod tests {
         );
         assert_eq!(a.with("stack", "z").figure("iops"), None);
         assert_eq!(a.figure("gap_ms"), None);
+        assert_eq!(a.numbers("gaps"), [1.0, 2.5]);
         assert_eq!(rows.words("stack"), ["x", "y"]);
     }
 }
