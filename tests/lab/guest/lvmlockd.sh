@@ -11,9 +11,8 @@ E
     lvmlockd_up
 }
 
-# It writes down what it holds, and adopts what the one before it held.
 lvmlockd_up() {
-    expect lvmlockd --adopt 1
+    expect lvmlockd
     within 60 timeout 5 lvmlockctl --info
     LVMLOCKD=$(pgrep -x lvmlockd)
 }
