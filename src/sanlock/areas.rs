@@ -3,7 +3,7 @@
 //! Formatting asks nobody: who may use the socket may format, as with the real daemon. Unlike `sanblk lease init`, which
 //! looks first.
 
-use lockmgr::disk::{DirectDisk, Disk as _, DiskError};
+use lockmgr::disk::{Disk as _, DiskError};
 use lockmgr::ondisk::init::{self, CannotInit, Write};
 use lockmgr::ondisk::{
     AlignSize, DeltaLease, Found, Geometry, HostId, HostSector, MODE_SHARED, Name, PaxosLeader,
@@ -18,7 +18,7 @@ type Start = [u8; Geometry::PROBE_LEN];
 
 pub(super) fn open(
     site: &Site,
-    how: fn(&std::path::Path, usize) -> std::io::Result<DirectDisk>,
+    how: fn(&Site, usize) -> std::io::Result<Window>,
     largest: u64,
 ) -> Result<Window, Refusal> {
     // Asked first: opening a pipe would wait for its other end.
@@ -32,7 +32,7 @@ pub(super) fn open(
         return Err(Refusal::NoDevice);
     }
     let largest = usize::try_from(largest).map_err(|_| Refusal::Invalid)?;
-    let disk = site.open_as(how, largest).map_err(refuse)?;
+    let disk = how(site, largest).map_err(refuse)?;
     match site
         .place
         .offset
@@ -76,7 +76,7 @@ fn usual(disk: &Window) -> Geometry {
 /// # Errors
 /// It cannot be opened.
 pub fn align(site: &Site) -> Result<u32, Refusal> {
-    let disk = open(&site.at(0), DirectDisk::open_read_only, 0)?;
+    let disk = open(&site.at(0), Site::for_reading, 0)?;
     Ok(usual(&disk).align().mib() << 20)
 }
 
@@ -86,7 +86,7 @@ pub(super) fn write_all(
     make: impl FnOnce(Geometry) -> Result<Vec<Write>, CannotInit>,
 ) -> Result<(), Refusal> {
     let largest = geometry.map_or(AlignSize::M8.bytes(), Geometry::area_bytes);
-    let mut disk = open(site, DirectDisk::open, largest)?;
+    let mut disk = open(site, Site::for_writing, largest)?;
     let geometry = geometry.unwrap_or(usual(&disk));
     if geometry.sector() < disk.sector() {
         return Err(Refusal::Invalid);
@@ -153,7 +153,7 @@ pub fn write_resource(
 
 /// The first bytes of an area. What is shorter than they are is its own end.
 fn start(site: &Site, largest: u64) -> Result<(Window, Start), Refusal> {
-    let mut disk = open(site, DirectDisk::open_read_only, largest)?;
+    let mut disk = open(site, Site::for_reading, largest)?;
     let mut start = [0; Geometry::PROBE_LEN];
     disk.read(site.place.offset, &mut start).map_err(not_read)?;
     Ok((disk, start))
@@ -223,7 +223,7 @@ fn leader(start: &[u8], space: Name, name: Name) -> Result<PaxosLeader, Refusal>
 /// As [`read_resource`].
 pub fn clear_request(site: &Site, space: Name, name: Name) -> Result<(), Refusal> {
     let geometry = read_resource(site, space, name)?.geometry;
-    let mut disk = open(site, DirectDisk::open, Geometry::PROBE_LEN as u64)?;
+    let mut disk = open(site, Site::for_writing, Geometry::PROBE_LEN as u64)?;
     let mut sector = vec![0; geometry.sector_bytes()];
     Request::NONE.emit(&mut sector);
     let at = site.place.offset.checked_add(geometry.request_sector());

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use lockmgr::disk::{DirectDisk, Disk as _};
+use lockmgr::disk::Disk as _;
 use lockmgr::ondisk::{
     AlignSize, Found, Geometry, Name, PaxosLeader, RINDEX_DEFAULT_ENTRIES, RINDEX_LEASE,
     RindexEntry, RindexHeader, init,
@@ -35,7 +35,7 @@ struct Index {
 impl Index {
     /// Reads it, and verifies that it is this one.
     fn read(site: &Site, space: Name) -> Result<Index, Refusal> {
-        let mut disk = areas::open(site, DirectDisk::open, AlignSize::M8.bytes())?;
+        let mut disk = areas::open(site, Site::for_writing, AlignSize::M8.bytes())?;
         let mut start = [0; Geometry::PROBE_LEN];
         disk.read(site.place.offset, &mut start)
             .map_err(areas::not_read)?;

@@ -4,11 +4,14 @@
 //! The daemon never opens what is mapped onto a volume that it carries: it would wait for itself.
 
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lockmgr::disk::{DirectDisk, Disk, DiskError};
 use lockmgr::ondisk::SectorSize;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::failure::Failure;
 use crate::keeper::mapped::{Extents, Unmapped};
@@ -61,22 +64,51 @@ impl Site {
         place.open_read_only().map(|disk| self.window(disk))
     }
 
-    /// As the caller likes, who has asked what it is.
+    /// For reading up to `largest` bytes at once, by a caller who has asked what it is.
     ///
     /// # Errors
     /// The disk's own.
-    pub fn open_as(
-        &self,
-        how: fn(&Path, usize) -> io::Result<DirectDisk>,
-        largest: usize,
-    ) -> io::Result<Window> {
-        how(self.path(), largest).map(|disk| self.window(disk))
+    pub fn for_reading(&self, largest: usize) -> io::Result<Window> {
+        DirectDisk::open_read_only(self.path(), largest).map(|disk| self.window(disk))
+    }
+
+    /// The same for writing as well.
+    ///
+    /// # Errors
+    /// The disk's own.
+    pub fn for_writing(&self, largest: usize) -> io::Result<Window> {
+        let open = |path: &Path| DirectDisk::open(path, largest);
+        let disk = match &self.below {
+            Some((volume, _)) => unwatched(volume, open)?,
+            None => open(&self.place.path)?,
+        };
+        Ok(self.window(disk))
     }
 
     fn window(&self, disk: DirectDisk) -> Window {
         let extents = self.below.as_ref().map(|(_, extents)| Arc::clone(extents));
         Window { disk, extents }
     }
+}
+
+/// Opens a volume by a node of its own. The one in `/dev` is watched: whenever a writer closes it, udev has the disk read
+/// again and its rules run, a few hundred times while a volume group's areas are made. They are none of its business.
+/// Where no node can be made, the usual one must do.
+fn unwatched<T>(volume: &Path, open: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let found = std::fs::metadata(volume)?;
+    if !found.file_type().is_block_device() {
+        return open(volume);
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let node = PathBuf::from(format!("/dev/.sanblk-{}-{number}", std::process::id()));
+    let mode = Mode::RUSR | Mode::WUSR;
+    if mknodat(CWD, &node, FileType::BlockDevice, mode, found.rdev()).is_err() {
+        return open(volume);
+    }
+    let opened = open(&node);
+    let _ = std::fs::remove_file(&node);
+    opened.or_else(|_| open(volume))
 }
 
 /// A device, or the part of one that a logical volume is. Offsets are those of the logical volume.
@@ -156,7 +188,7 @@ mod tests {
             place: "/dev/mapper/vg-lvmlock:0".parse().unwrap(),
             below: Some((path, Arc::new(Extents::new(extents).unwrap()))),
         };
-        let mut window = site.open_as(DirectDisk::open, 1 << 20).unwrap();
+        let mut window = site.for_writing(1 << 20).unwrap();
         assert_eq!(window.size(), Ok(3 * MIB));
         let mut sector = [0; 512];
         for (offset, content) in [(0, 5), (2 * MIB - 512, 6), (2 * MIB, 1)] {
