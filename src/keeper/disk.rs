@@ -60,7 +60,7 @@ pub enum Answer {
         /// How.
         outcome: WriteOutcome,
     },
-    /// No write up to and including this number can take effect any more.
+    /// No write to the same device up to and including this number can take effect any more.
     Fenced {
         /// The number.
         through: IoId,

@@ -9,8 +9,8 @@ use crossbeam_channel::Sender;
 use lockmgr::ondisk::Name;
 use lockmgr::time::Instant;
 use lockmgr::{
-    GateOrder, Identity, Input, IoId, JoinError, LeaseError, LeaseId, Lockspace, Note, Order,
-    Output, WriteOutcome,
+    Doubts, GateOrder, Identity, Input, IoId, JoinError, LeaseError, LeaseId, Lockspace, Note,
+    Order, Output, WriteOutcome,
 };
 use tokio::sync::mpsc;
 
@@ -44,8 +44,7 @@ pub(super) struct Driver {
     names: BTreeMap<LeaseId, Name>,
     /// Writes that were not answered.
     writing: usize,
-    /// The youngest write that ended `Unknown` and is not fenced.
-    doubt: Option<IoId>,
+    doubts: Doubts,
     /// Writes that ended `Doubled` and may land once more.
     doubled: Vec<IoId>,
 }
@@ -77,7 +76,7 @@ impl Driver {
             holdings: BTreeMap::new(),
             names: BTreeMap::new(),
             writing: 0,
-            doubt: None,
+            doubts: Doubts::default(),
             doubled: Vec::new(),
         };
         driver.tell(Input::Order(Order::Join));
@@ -98,7 +97,7 @@ impl Driver {
 
     /// Whether it is not wanted any more, and nothing it wrote can still land.
     pub fn is_over(&self) -> bool {
-        self.is_ending() && self.writing == 0 && self.doubt.is_none() && self.doubled.is_empty()
+        self.is_ending() && self.writing == 0 && self.doubts.is_empty() && self.doubled.is_empty()
     }
 
     /// Whatever is due happens. Called about once a second at least.
@@ -129,15 +128,13 @@ impl Driver {
                 match outcome {
                     WriteOutcome::Done => {}
                     WriteOutcome::Doubled => self.doubled.push(id),
-                    WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
+                    WriteOutcome::Unknown => self.doubts.add(id),
                 }
                 self.tell(Input::Wrote { id, outcome });
             }
             Answer::Fenced { through } => {
-                if self.doubt <= Some(through) {
-                    self.doubt = None;
-                }
-                self.doubled.retain(|id| *id > through);
+                self.doubts.fenced(through);
+                self.doubled.retain(|id| !id.is_fenced_by(through));
                 self.tell(Input::Fenced { through });
             }
             Answer::Settled { id } => {

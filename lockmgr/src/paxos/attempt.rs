@@ -668,9 +668,11 @@ impl Lease {
         through: IoId,
     ) -> Next {
         match core::mem::replace(&mut attempt.phase, Phase::Start) {
-            Phase::Doubting { io } if io <= through => return self.back_off(cx, attempt),
+            Phase::Doubting { io } if io.is_fenced_by(through) => {
+                return self.back_off(cx, attempt);
+            }
             // Look at the holder again: this is another host's sector.
-            Phase::ClearDoubt { io, leader, shared } if io <= through => {
+            Phase::ClearDoubt { io, leader, shared } if io.is_fenced_by(through) => {
                 attempt.tries += 1;
                 return match attempt.tries > TRIES_MAX {
                     true => self.fail(cx, attempt, LeaseError::Io),
