@@ -4,6 +4,7 @@
 //! this host relies on that.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use lockmgr::ondisk::Name;
@@ -23,6 +24,9 @@ use super::picture::{Holding, Picture, Standing};
 /// Most leases of one lockspace on this host: held, or with something under way.
 pub const LEASES_MAX: usize = 1000;
 
+/// How often the disk is told what is in use.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// What runs on the keeper's thread.
 pub(super) struct Driver {
     space: Lockspace,
@@ -38,6 +42,8 @@ pub(super) struct Driver {
     drained: Sender<()>,
     standing: Standing,
     since: Instant,
+    /// When the disk was last told what is in use.
+    swept: Instant,
     renewed: Option<Instant>,
     holdings: BTreeMap<LeaseId, Holding>,
     /// Names of what is being acquired.
@@ -72,6 +78,7 @@ impl Driver {
             drained,
             standing: Standing::Joining,
             since: clock(),
+            swept: clock(),
             renewed: None,
             holdings: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -103,6 +110,12 @@ impl Driver {
     /// Whatever is due happens. Called about once a second at least.
     pub fn time_out(&mut self) {
         self.gates.ask_again();
+        let now = (self.clock)();
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            let held = self.holdings.keys().copied();
+            self.disk.in_use(&mut held.chain(self.book.leases()));
+        }
         if self.poll_timeout().is_some_and(|at| at <= (self.clock)()) {
             self.tell(Input::Timeout);
         }
