@@ -369,6 +369,9 @@ pub struct LockspaceReport {
     pub leases: Vec<LeaseReport>,
     /// Areas of leases that are being acquired.
     pub acquiring_offsets: Vec<u64>,
+    /// Those on other devices than the lockspace's: `PATH:OFFSET`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acquiring_elsewhere: Vec<String>,
     /// The volume that it lies on, where sanblk carries it.
     pub volume: Option<String>,
     /// All volumes whose writes depend on it: that one, and those of its volume group.
@@ -466,6 +469,9 @@ pub struct LeaseReport {
     pub name: String,
     /// Its lockspace.
     pub lockspace: String,
+    /// The device or file, where it is not the lockspace's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Where its area begins.
     pub offset_bytes: u64,
     /// How it is held.

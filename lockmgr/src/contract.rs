@@ -8,9 +8,45 @@ use crate::ondisk::{BadRecord, CannotJoin, Event, ForceMode, HostId, Name};
 use crate::paxos::{LeaseError, Mode, OnOwner};
 use crate::time::Instant;
 
-/// A resource: bytes from the start of the device to its area.
+/// A resource: bytes from the start of the device to its area. One on another device than the lockspace's has the number of
+/// that device, which the driver gave, in the upper 16 bits; so has every offset of an I/O there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LeaseId(pub u64);
+
+/// Bits of an offset on a device. What lies behind 256 TiB is no lease area.
+const OFFSET_BITS: u32 = 48;
+
+/// A device, by the number that the driver gave it; [`HOME`](DiskId::HOME) is the lockspace's own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct DiskId(pub u16);
+
+impl DiskId {
+    /// The device that the lockspace lies on.
+    pub const HOME: DiskId = DiskId(0);
+
+    /// Where an I/O goes, or an area lies.
+    pub const fn of(offset: u64) -> DiskId {
+        DiskId((offset >> OFFSET_BITS) as u16)
+    }
+}
+
+impl LeaseId {
+    /// The area at this offset of a device; `None` if no area can be there.
+    pub fn on(disk: DiskId, offset: u64) -> Option<LeaseId> {
+        let room = DiskId::of(offset) == DiskId::HOME;
+        room.then_some(LeaseId(u64::from(disk.0) << OFFSET_BITS | offset))
+    }
+
+    /// The device that it lies on.
+    pub const fn disk(self) -> DiskId {
+        DiskId::of(self.0)
+    }
+
+    /// Bytes from the start of that device.
+    pub const fn offset(self) -> u64 {
+        self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+}
 
 /// What happened.
 #[derive(Debug)]
@@ -31,7 +67,8 @@ pub enum Input<'a> {
         /// How.
         outcome: WriteOutcome,
     },
-    /// No write up to and including this number can take effect any more. Every write that ended `Unknown` needs one.
+    /// No write to the same device up to and including this number can take effect any more. Every write that ended `Unknown`
+    /// needs one.
     Fenced {
         /// The number.
         through: IoId,
@@ -231,4 +268,19 @@ pub enum LostWhy {
     Changed,
     /// A fencing agent declared us dead.
     DeclaredDead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_area_has_a_device_and_an_offset_on_it() {
+        let here = LeaseId::on(DiskId::HOME, 1 << 20);
+        assert_eq!(here, Some(LeaseId(1 << 20)));
+        let last = (1 << OFFSET_BITS) - (1 << 20);
+        let there = LeaseId::on(DiskId(9), last).expect("an offset");
+        assert_eq!((there.disk(), there.offset()), (DiskId(9), last));
+        assert_eq!(LeaseId::on(DiskId::HOME, 1 << OFFSET_BITS), None);
+    }
 }

@@ -559,7 +559,7 @@ impl Delta {
         let window = self.window(now, self.last_success().unwrap_or(now));
         self.sector.fenced(out, window, through);
         if let Stage::Doubting { io, since } = self.stage
-            && io <= through
+            && io.is_fenced_by(through)
         {
             // Not at once: a device that refuses every write must not be asked a thousand times a second.
             let retry = now + RENEWAL_RETRY;

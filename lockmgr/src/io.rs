@@ -2,24 +2,68 @@
 //!
 //! A write ends in one of three ways. `Done`: it is on the medium, and over. `Unknown`: it may have executed, may execute in
 //! part, or may still do so later, because a path was lost under it. Every `Unknown` is followed, as soon as the driver can
-//! prove it, by [`Input::Fenced`](crate::Input::Fenced): nothing older can take effect any more. (On iSCSI: session
+//! prove it, by [`Input::Fenced`](crate::Input::Fenced): nothing older on that device can take effect any more. (On iSCSI: session
 //! reinstatement; on a local file: the system call has returned.) `Doubled`: it is on the medium, and may come to be there
 //! once more; only of a sector that nobody else writes. [`Input::Settled`](crate::Input::Settled) follows, or a fence. Until
 //! then the machines write nothing different to that sector.
 
 use std::collections::VecDeque;
 
-use crate::contract::{GateOrder, LeaseId, Note};
+use crate::contract::{DiskId, GateOrder, LeaseId, Note};
 use crate::time::Instant;
 
-/// Number of an I/O. Later ones have larger numbers.
+/// Number of an I/O. Later ones to the same device have larger numbers; what is done on one device says nothing of another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct IoId(u64);
+pub struct IoId(DiskId, u64);
 
 impl IoId {
-    /// For who tests a driver without a lockspace.
+    /// For who tests a driver without a lockspace: on the lockspace's own device.
     pub const fn new(number: u64) -> IoId {
-        IoId(number)
+        IoId::on(DiskId::HOME, number)
+    }
+
+    /// The same on any.
+    pub const fn on(disk: DiskId, number: u64) -> IoId {
+        IoId(disk, number)
+    }
+
+    /// The device that it goes to.
+    pub const fn disk(self) -> DiskId {
+        self.0
+    }
+
+    /// Whether a fence through that number covers it.
+    pub fn is_fenced_by(self, through: IoId) -> bool {
+        self.0 == through.0 && self.1 <= through.1
+    }
+}
+
+/// The youngest write of each device that ended `Unknown` and is not fenced.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Doubts(Vec<IoId>);
+
+impl Doubts {
+    /// This one ended so.
+    pub fn add(&mut self, id: IoId) {
+        match self.0.iter_mut().find(|known| known.0 == id.0) {
+            Some(known) => *known = id.max(*known),
+            None => self.0.push(id),
+        }
+    }
+
+    /// No write of that device up to and including this number can take effect any more.
+    pub fn fenced(&mut self, through: IoId) {
+        self.0.retain(|id| !id.is_fenced_by(through));
+    }
+
+    /// That of a device.
+    pub fn of(&self, disk: DiskId) -> Option<IoId> {
+        self.0.iter().copied().find(|id| id.0 == disk)
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -101,22 +145,21 @@ pub(crate) struct Outbox {
     last: u64,
     queue: VecDeque<Output>,
     under_way: Vec<(IoId, Party, Kind)>,
-    /// The youngest write that ended `Unknown` and is not fenced.
-    doubt: Option<IoId>,
+    doubts: Doubts,
     /// Writes that ended `Doubled` and are neither settled nor fenced.
     doubled: Vec<IoId>,
 }
 
 impl Outbox {
-    fn number(&mut self, party: Party, kind: Kind) -> IoId {
+    fn number(&mut self, party: Party, offset: u64, kind: Kind) -> IoId {
         self.last += 1;
-        let id = IoId(self.last);
+        let id = IoId(DiskId::of(offset), self.last);
         self.under_way.push((id, party, kind));
         id
     }
 
     pub fn read(&mut self, party: Party, offset: u64, len: usize, deadline: Instant) -> IoId {
-        let id = self.number(party, Kind::Read { len, deadline });
+        let id = self.number(party, offset, Kind::Read { len, deadline });
         self.queue.push_back(Output::Read {
             id,
             offset,
@@ -134,7 +177,7 @@ impl Outbox {
         deadline: Instant,
         writers: Writers,
     ) -> IoId {
-        let id = self.number(party, Kind::Write(writers));
+        let id = self.number(party, offset, Kind::Write(writers));
         self.queue.push_back(Output::Write {
             id,
             offset,
@@ -183,7 +226,7 @@ impl Outbox {
                 assert!(one, "what others write too is sent once");
                 self.doubled.push(id);
             }
-            WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
+            WriteOutcome::Unknown => self.doubts.add(id),
         }
         Some(party)
     }
@@ -197,12 +240,10 @@ impl Outbox {
         Some((party, kind))
     }
 
-    /// No write up to and including `through` can take effect any more.
+    /// No write to that device up to and including `through` can take effect any more.
     pub fn fenced(&mut self, through: IoId) {
-        if self.doubt <= Some(through) {
-            self.doubt = None;
-        }
-        self.doubled.retain(|id| *id > through);
+        self.doubts.fenced(through);
+        self.doubled.retain(|id| !id.is_fenced_by(through));
     }
 
     /// No copy of this write can take effect any more.
@@ -210,19 +251,20 @@ impl Outbox {
         self.doubled.retain(|of| *of != id);
     }
 
-    /// The youngest write of unknown outcome that may still land.
-    pub fn doubt(&self) -> Option<IoId> {
-        self.doubt
+    /// The youngest write to a device of unknown outcome that may still land.
+    pub fn doubt(&self, disk: DiskId) -> Option<IoId> {
+        self.doubts.of(disk)
     }
 
-    /// Writes that are on the medium and may land once more.
-    pub fn doubled(&self) -> &[IoId] {
-        &self.doubled
+    /// Writes to a device that are on the medium and may land once more.
+    pub fn doubled(&self, disk: DiskId) -> impl Iterator<Item = IoId> + '_ {
+        let doubled = self.doubled.iter().copied();
+        doubled.filter(move |id| id.0 == disk)
     }
 
     /// Whether every write was answered and nothing can land late.
     pub fn is_quiet(&self) -> bool {
-        self.doubt.is_none()
+        self.doubts.is_empty()
             && self.doubled.is_empty()
             && !self
                 .under_way

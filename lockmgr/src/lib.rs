@@ -36,9 +36,9 @@ mod tests;
 pub mod time;
 pub mod timing;
 
-pub use contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
+pub use contract::{DiskId, GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
 pub use identity::Identity;
-pub use io::{IoId, Output, ReadFailed, WriteOutcome, Writers};
+pub use io::{Doubts, IoId, Output, ReadFailed, WriteOutcome, Writers};
 pub use liveness::{Host, HostState};
 pub use lockspace::Lockspace;
 #[cfg(feature = "mutants")]

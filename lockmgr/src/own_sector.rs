@@ -12,6 +12,7 @@
 //! A write that was lost may be sent again unchanged: whichever copy lands last, the bytes are the same. So may, by the
 //! driver, one that is only late. A *different* write waits until no copy of the older one can land after it.
 
+use crate::contract::DiskId;
 use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::mutant::Mutant;
 use crate::time::Instant;
@@ -84,9 +85,10 @@ pub(crate) enum Progress {
 impl OwnSector {
     /// A sector that an earlier machine may have written: whatever of this host may still land is assumed to land here.
     pub fn new(out: &Outbox, party: Party, offset: u64, mutant: Option<Mutant>) -> OwnSector {
+        let disk = DiskId::of(offset);
         let doubt = Doubt {
-            lost: out.doubt(),
-            doubled: out.doubled().to_vec(),
+            lost: out.doubt(disk),
+            doubled: out.doubled(disk).collect(),
             bytes: None,
         };
         OwnSector {
@@ -158,10 +160,8 @@ impl OwnSector {
     }
 
     pub fn fenced(&mut self, out: &mut Outbox, window: Window, through: IoId) {
-        if self.doubt.lost <= Some(through) {
-            self.doubt.lost = None;
-        }
-        self.doubt.doubled.retain(|id| *id > through);
+        self.doubt.lost = self.doubt.lost.filter(|id| !id.is_fenced_by(through));
+        self.doubt.doubled.retain(|id| !id.is_fenced_by(through));
         self.go_on(out, window);
     }
 
@@ -197,6 +197,7 @@ impl OwnSector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::LeaseId;
     use crate::io::Output;
     use core::time::Duration;
 
@@ -263,6 +264,36 @@ mod tests {
         sector.fenced(&mut out, at(2), id);
         assert_eq!(asked(&mut out).1, 1);
     }
+
+    #[test]
+    fn a_fence_of_one_device_says_nothing_of_another() {
+        let mut out = Outbox::default();
+        let there = LeaseId::on(DiskId(7), 4096).expect("an offset").0;
+        let mut lose = |offset| {
+            let id = out.write(Party::Delta, offset, bytes(1), at(0).end, Writers::One);
+            out.poll();
+            out.write_done(id, WriteOutcome::Unknown);
+            id
+        };
+        let (far, home) = (lose(there), lose(4096));
+        let mut sector = OwnSector::new(&out, Party::Delta, 4096, None);
+        sector.write(&mut out, at(1), bytes(2));
+        let mut other = OwnSector::new(&out, Party::Delta, there, None);
+        other.write(&mut out, at(1), bytes(2));
+        // The other device hangs: ours goes on without it.
+        out.fenced(home);
+        other.fenced(&mut out, at(2), home);
+        assert!(out.poll().is_none() && !out.is_quiet());
+        sector.fenced(&mut out, at(2), home);
+        assert_eq!(asked(&mut out).1, 2);
+        out.fenced(far);
+        other.fenced(&mut out, at(3), far);
+        let Some(Output::Write { id, offset, .. }) = out.poll() else {
+            panic!("a write is due");
+        };
+        assert_eq!((id.disk(), offset), (DiskId(7), there));
+    }
+
     #[test]
     fn a_copy_that_may_still_land_is_waited_for_by_what_differs() {
         let mut out = Outbox::default();

@@ -321,7 +321,7 @@ impl Requests {
         while let Some(place) = self
             .errands
             .iter()
-            .position(|e| matches!(e.what, What::Doubt { .. }) && e.io <= through)
+            .position(|e| matches!(e.what, What::Doubt { .. }) && e.io.is_fenced_by(through))
         {
             let Errand {
                 lease, what, tries, ..

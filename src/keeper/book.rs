@@ -214,6 +214,11 @@ impl Book {
         self.errands.len()
     }
 
+    /// Those with which something is under way.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseId> + '_ {
+        self.errands.iter().map(|(id, _)| *id)
+    }
+
     /// Those that are being acquired.
     pub fn acquiring(&self) -> impl Iterator<Item = LeaseId> + '_ {
         self.errands.iter().filter_map(|(id, errand)| match errand {

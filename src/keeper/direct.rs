@@ -88,7 +88,7 @@ impl LeaseDisk for DirectLeases {
     }
 }
 
-fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(super) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK)
@@ -98,33 +98,38 @@ fn start(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// What a worker did with its job.
 #[derive(Debug)]
-enum Ended {
+pub(super) enum Ended {
     Read(Result<Vec<u8>, ReadFailed>),
     Wrote(WriteOutcome),
+}
+
+/// Does a job, however long it takes.
+pub(super) fn perform(disk: &mut impl Disk, job: Job) -> Ended {
+    match job {
+        Job::Read { offset, len, .. } => {
+            let mut data = vec![0; len];
+            let read = disk.read(offset, &mut data);
+            if let Err(error) = read {
+                tracing::warn!("lease read of {len} bytes at {offset}: {error}");
+            }
+            Ended::Read(read.map(|()| data).map_err(|_| ReadFailed))
+        }
+        // This thread may have stood still since it was told to.
+        Job::Write { deadline, .. } if deadline <= now() => Ended::Wrote(WriteOutcome::Unknown),
+        Job::Write { offset, bytes, .. } => match disk.write(offset, &bytes) {
+            Ok(()) => Ended::Wrote(WriteOutcome::Done),
+            Err(error) => {
+                tracing::warn!("lease write at {offset}: {error}");
+                Ended::Wrote(WriteOutcome::Unknown)
+            }
+        },
+    }
 }
 
 /// One job after the other, until the clerk is gone.
 fn serve(lane: usize, mut disk: impl Disk, work: &Receiver<Job>, tell: &Sender<(usize, Ended)>) {
     for job in work {
-        let ended = match job {
-            Job::Read { offset, len, .. } => {
-                let mut data = vec![0; len];
-                let read = disk.read(offset, &mut data);
-                if let Err(error) = read {
-                    tracing::warn!("lease read of {len} bytes at {offset}: {error}");
-                }
-                Ended::Read(read.map(|()| data).map_err(|_| ReadFailed))
-            }
-            // This thread may have stood still since it was told to.
-            Job::Write { deadline, .. } if deadline <= now() => Ended::Wrote(WriteOutcome::Unknown),
-            Job::Write { offset, bytes, .. } => match disk.write(offset, &bytes) {
-                Ok(()) => Ended::Wrote(WriteOutcome::Done),
-                Err(error) => {
-                    tracing::warn!("lease write at {offset}: {error}");
-                    Ended::Wrote(WriteOutcome::Unknown)
-                }
-            },
-        };
+        let ended = perform(&mut disk, job);
         if tell.send((lane, ended)).is_err() {
             return;
         }
@@ -167,7 +172,7 @@ struct Lane {
 
 /// Who has which job, until when. Knows neither clock nor disk.
 #[derive(Debug)]
-struct Clerk {
+pub(super) struct Clerk {
     slots: Range<u64>,
     lanes: Vec<Lane>,
     /// Writes that ended `Unknown` and wait for their fence.
@@ -193,7 +198,12 @@ fn parts(job: &Job) -> (IoId, bool, u64, Instant) {
 }
 
 impl Clerk {
-    fn new(slots: Range<u64>, hands: Vec<Sender<Job>>, answers: Sender<Answer>) -> Clerk {
+    /// A lane for each hand: jobs within `slots` go to the first, all others to the second.
+    pub(super) fn new(
+        slots: Range<u64>,
+        hands: Vec<Sender<Job>>,
+        answers: Sender<Answer>,
+    ) -> Clerk {
         let lane = |hand| Lane {
             hand,
             waiting: VecDeque::new(),
@@ -212,7 +222,7 @@ impl Clerk {
         let _ = self.answers.send(answer);
     }
 
-    fn take(&mut self, now: Instant, job: Job) {
+    pub(super) fn take(&mut self, now: Instant, job: Job) {
         let lane = match self.slots.contains(&parts(&job).2) {
             true => 0,
             false => 1,
@@ -252,7 +262,7 @@ impl Clerk {
         }
     }
 
-    fn ended(&mut self, now: Instant, lane: usize, ended: Ended) {
+    pub(super) fn ended(&mut self, now: Instant, lane: usize, ended: Ended) {
         let Some(Running { id, given_up, .. }) = self.lanes[lane].running.take() else {
             return;
         };
@@ -267,7 +277,7 @@ impl Clerk {
     }
 
     /// Answers for those whose time is over.
-    fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         let mut over = Vec::new();
         for lane in &mut self.lanes {
             if let Some(running) = &mut lane.running
@@ -310,7 +320,13 @@ impl Clerk {
         }
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    /// Whether nothing waits or runs.
+    pub(super) fn is_idle(&self) -> bool {
+        let idle = |lane: &Lane| lane.waiting.is_empty() && lane.running.is_none();
+        self.lanes.iter().all(idle)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let running = self.lanes.iter().filter_map(|lane| lane.running.as_ref());
         let running = running
             .filter(|running| !running.given_up)

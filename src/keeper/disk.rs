@@ -1,6 +1,7 @@
 //! A lease disk as the keeper sees it: jobs go in and never block, answers come back through a channel.
 //!
-//! What carries them differs: a thread with a file descriptor for files and foreign devices, sessions of the keeper's own for
+//! Leases that lie on other devices than their lockspace ([`elsewhere`](super::elsewhere)) are told apart by their offsets. What carries
+//! the jobs differs: a thread with a file descriptor for files and foreign devices, sessions of the keeper's own for
 //! a volume that sanblk carries. The rules are one:
 //!
 //! - Every job is answered once, a read at the latest soon after its deadline.
@@ -12,7 +13,7 @@
 //! - Nothing of a write is sent after its deadline, not by the kernel's socket either.
 
 use lockmgr::time::Instant;
-use lockmgr::{IoId, ReadFailed, WriteOutcome, Writers};
+use lockmgr::{IoId, LeaseId, ReadFailed, WriteOutcome, Writers};
 
 /// What to do.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub enum Job {
     Read {
         /// Its number.
         id: IoId,
-        /// Bytes from the start of the device.
+        /// Bytes from the start of the device, and its number ([`LeaseId`]).
         offset: u64,
         /// Bytes wanted.
         len: usize,
@@ -32,7 +33,7 @@ pub enum Job {
     Write {
         /// Its number.
         id: IoId,
-        /// Bytes from the start of the device.
+        /// Bytes from the start of the device, and its number ([`LeaseId`]).
         offset: u64,
         /// The sector.
         bytes: Box<[u8]>,
@@ -60,7 +61,7 @@ pub enum Answer {
         /// How.
         outcome: WriteOutcome,
     },
-    /// No write up to and including this number can take effect any more.
+    /// No write to the same device up to and including this number can take effect any more.
     Fenced {
         /// The number.
         through: IoId,
@@ -76,4 +77,10 @@ pub enum Answer {
 pub trait LeaseDisk: Send {
     /// Takes a job. Returns at once, whatever the device does.
     fn start(&mut self, job: Job);
+
+    /// Leases that are held, or with which something is under way. Called about once a second: what serves no lease any more
+    /// need not be kept open.
+    fn in_use(&mut self, leases: &mut dyn Iterator<Item = LeaseId>) {
+        let _ = leases;
+    }
 }

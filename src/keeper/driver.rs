@@ -4,13 +4,14 @@
 //! this host relies on that.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use lockmgr::ondisk::Name;
 use lockmgr::time::Instant;
 use lockmgr::{
-    GateOrder, Identity, Input, IoId, JoinError, LeaseError, LeaseId, Lockspace, Note, Order,
-    Output, WriteOutcome,
+    Doubts, GateOrder, Identity, Input, IoId, JoinError, LeaseError, LeaseId, Lockspace, Note,
+    Order, Output, WriteOutcome,
 };
 use tokio::sync::mpsc;
 
@@ -22,6 +23,9 @@ use super::picture::{Holding, Picture, Standing};
 
 /// Most leases of one lockspace on this host: held, or with something under way.
 pub const LEASES_MAX: usize = 1000;
+
+/// How often the disk is told what is in use.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What runs on the keeper's thread.
 pub(super) struct Driver {
@@ -38,14 +42,15 @@ pub(super) struct Driver {
     drained: Sender<()>,
     standing: Standing,
     since: Instant,
+    /// When the disk was last told what is in use.
+    swept: Instant,
     renewed: Option<Instant>,
     holdings: BTreeMap<LeaseId, Holding>,
     /// Names of what is being acquired.
     names: BTreeMap<LeaseId, Name>,
     /// Writes that were not answered.
     writing: usize,
-    /// The youngest write that ended `Unknown` and is not fenced.
-    doubt: Option<IoId>,
+    doubts: Doubts,
     /// Writes that ended `Doubled` and may land once more.
     doubled: Vec<IoId>,
 }
@@ -73,11 +78,12 @@ impl Driver {
             drained,
             standing: Standing::Joining,
             since: clock(),
+            swept: clock(),
             renewed: None,
             holdings: BTreeMap::new(),
             names: BTreeMap::new(),
             writing: 0,
-            doubt: None,
+            doubts: Doubts::default(),
             doubled: Vec::new(),
         };
         driver.tell(Input::Order(Order::Join));
@@ -98,12 +104,18 @@ impl Driver {
 
     /// Whether it is not wanted any more, and nothing it wrote can still land.
     pub fn is_over(&self) -> bool {
-        self.is_ending() && self.writing == 0 && self.doubt.is_none() && self.doubled.is_empty()
+        self.is_ending() && self.writing == 0 && self.doubts.is_empty() && self.doubled.is_empty()
     }
 
     /// Whatever is due happens. Called about once a second at least.
     pub fn time_out(&mut self) {
         self.gates.ask_again();
+        let now = (self.clock)();
+        if now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            let held = self.holdings.keys().copied();
+            self.disk.in_use(&mut held.chain(self.book.leases()));
+        }
         if self.poll_timeout().is_some_and(|at| at <= (self.clock)()) {
             self.tell(Input::Timeout);
         }
@@ -129,15 +141,13 @@ impl Driver {
                 match outcome {
                     WriteOutcome::Done => {}
                     WriteOutcome::Doubled => self.doubled.push(id),
-                    WriteOutcome::Unknown => self.doubt = self.doubt.max(Some(id)),
+                    WriteOutcome::Unknown => self.doubts.add(id),
                 }
                 self.tell(Input::Wrote { id, outcome });
             }
             Answer::Fenced { through } => {
-                if self.doubt <= Some(through) {
-                    self.doubt = None;
-                }
-                self.doubled.retain(|id| *id > through);
+                self.doubts.fenced(through);
+                self.doubled.retain(|id| !id.is_fenced_by(through));
                 self.tell(Input::Fenced { through });
             }
             Answer::Settled { id } => {

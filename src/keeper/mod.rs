@@ -5,6 +5,7 @@
 //!                      |  ^ lockmgr::Lockspace <----Answer---- direct: files, and devices that somebody else carries
 //!                      |  |                                    san: volumes that sanblk carries, by sessions of its own
 //!                      |  |                                    mapped: in front of it, a logical volume on such a one
+//!                      |  |                                    elsewhere: in front of all, leases on other devices
 //!                      |  +--- book: who waits for which note
 //!                      +--> gates: the write permissions of the volumes that the leases protect
 //! ```
@@ -19,6 +20,7 @@ mod book;
 pub mod direct;
 pub mod disk;
 mod driver;
+pub mod elsewhere;
 mod gates;
 pub mod mapped;
 mod news;

@@ -1,9 +1,9 @@
 //! What happens to a lockspace, in words: all of it for the log, and what tells how it stands for whoever listens as well.
 
 use crossbeam_channel::Sender;
-use lockmgr::Note;
 use lockmgr::ondisk::Name;
 use lockmgr::time::Instant;
+use lockmgr::{DiskId, LeaseId, Note};
 
 use super::picture::why_lost;
 
@@ -66,6 +66,14 @@ impl News {
     }
 }
 
+/// Where a lease lies. Elsewhere than the lockspace: which device that is, `sanblk lease status` says.
+fn at(id: LeaseId) -> String {
+    match id.disk() {
+        DiskId::HOME => id.offset().to_string(),
+        DiskId(number) => format!("{} of device {number}", id.offset()),
+    }
+}
+
 fn words(note: &Note) -> Option<(Weight, String)> {
     use Weight::{Alarm, Routine, Standing};
     Some(match note {
@@ -88,25 +96,27 @@ fn words(note: &Note) -> Option<(Weight, String)> {
         ),
         Note::Acquired { id, mode, lver } => (
             Routine,
-            format!("lease at {}: held {mode:?}, version {lver}", id.0),
+            format!("lease at {}: held {mode:?}, version {lver}", at(*id)),
         ),
         Note::Converted { id, mode, lver } => (
             Routine,
-            format!("lease at {}: held {mode:?} now, version {lver}", id.0),
+            format!("lease at {}: held {mode:?} now, version {lver}", at(*id)),
         ),
-        Note::Released { id } => (Routine, format!("lease at {}: released", id.0)),
-        Note::Reclaimed { id } => (Routine, format!("lease at {}: won back", id.0)),
-        Note::ReclaimFailed { id, error } => (Alarm, format!("lease at {}: LOST, {error:?}", id.0)),
+        Note::Released { id } => (Routine, format!("lease at {}: released", at(*id))),
+        Note::Reclaimed { id } => (Routine, format!("lease at {}: won back", at(*id))),
+        Note::ReclaimFailed { id, error } => {
+            (Alarm, format!("lease at {}: LOST, {error:?}", at(*id)))
+        }
         Note::LeaderLost { id, error } => (
             Alarm,
             format!(
                 "lease at {}: let go without a word on disk, {error:?}",
-                id.0
+                at(*id)
             ),
         ),
         Note::AskedToRelease { id, .. } => (
             Routine,
-            format!("lease at {}: another host asks for it", id.0),
+            format!("lease at {}: another host asks for it", at(*id)),
         ),
         Note::LeaveRefused
         | Note::Failed { .. }

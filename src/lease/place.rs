@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -14,6 +15,29 @@ use crate::failure::{Failure, Kind};
 
 /// The largest single read or write: an area of the largest size.
 const LARGEST: usize = AlignSize::M8.bytes() as usize;
+
+/// Which device or file this is, by whatever path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Device {
+    /// By its number.
+    Block(u64),
+    /// By file system and inode.
+    File(u64, u64),
+}
+
+impl Device {
+    fn of(metadata: &Metadata) -> Device {
+        match metadata.file_type().is_block_device() {
+            true => Device::Block(metadata.rdev()),
+            false => Device::File(metadata.dev(), metadata.ino()),
+        }
+    }
+
+    /// The one behind this path; `None` where there is none any more.
+    pub fn at(path: &Path) -> Option<Device> {
+        std::fs::metadata(path).ok().map(|found| Device::of(&found))
+    }
+}
 
 /// `PATH[:OFFSET]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +92,14 @@ impl Place {
     /// As [`open_read_only`](Self::open_read_only).
     pub fn open(&self) -> Result<DirectDisk, Failure> {
         self.open_with(DirectDisk::open)
+    }
+
+    /// The same without a buffer for anything yet.
+    ///
+    /// # Errors
+    /// As [`open_read_only`](Self::open_read_only).
+    pub fn open_unbuffered(&self) -> Result<DirectDisk, Failure> {
+        self.open_with(|path, _| DirectDisk::open(path, 0))
     }
 
     fn open_with(

@@ -314,16 +314,11 @@ async fn guarded<T: Send + 'static>(
     let Some(joined) = joined(service, flags, rindex)? else {
         return service.at(place, act).await;
     };
-    if place.path != joined.place.path {
-        let device = service.daemon.lockspaces.device(&place).await;
-        if !joined.is_on(&place, device) {
-            return Err(Refusal::Invalid);
-        }
-    }
     let space = rindex.lockspace;
     let look = move |site: &Site| Ok(Index::read(site, space)?.header.lease_offset());
     let guard = service.at(place.clone(), look).await?;
-    let guard = LeaseId(guard.ok_or(Refusal::RindexOffset)?);
+    let guard = place.at(guard.ok_or(Refusal::RindexOffset)?);
+    let guard = service.lease_at(&joined, &guard).await?;
     let name = Name::new(RINDEX_LEASE).map_err(|_| Refusal::Invalid)?;
     let had = joined
         .acquire(guard, name, Mode::Exclusive, OnOwner::Refuse)

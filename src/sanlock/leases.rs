@@ -7,7 +7,7 @@ use lockmgr::{LeaseError, LeaseId, Mode, OnOwner};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::areas;
-use super::clients::{ClientId, Key, Lease, Lvb, Parting, Wish};
+use super::clients::{Client, ClientId, Key, Lease, Lvb, Parting, Standing, Wish};
 use super::service::{Service, not_done, place};
 use super::wire::flags::{AcquireFlags, AskFlags, ReleaseFlags, ResourceFlags};
 use super::wire::reply::Outcome;
@@ -38,7 +38,7 @@ pub async fn acquire(
     let client = service.books.borrow().meant(caller, whose)?;
     {
         let mut books = service.books.borrow_mut();
-        let urged = |client: &super::clients::Client| client.recovery.is_some();
+        let urged = |client: &Client| client.recovery.is_some();
         if books.client(client).is_some_and(urged) {
             return Err(Refusal::Busy);
         }
@@ -86,7 +86,20 @@ async fn one(
         tracing::warn!("{}: a lease on several disks is not offered", key.name);
         return Err(Refusal::Invalid);
     };
-    let id = LeaseId(disk.offset);
+    let there = service.books.borrow().lease(key).map(|lease| lease.id);
+    let id = match there {
+        // Whatever its path is called by now.
+        Some(id) => id,
+        None if flags.contains(AcquireFlags::ORPHAN_ONLY) => return Err(Refusal::NotFound),
+        None => {
+            let id = service.lease_at(&joined, &place(disk)).await?;
+            let gone = |client: &Client| client.standing == Standing::Gone;
+            if service.books.borrow().client(client).is_none_or(gone) {
+                return Err(Refusal::Stale);
+            }
+            id
+        }
+    };
     let geometry = joined.geometry;
     let wish = service
         .books
@@ -142,16 +155,6 @@ async fn ask(
     } = placed.resource;
     let disk = placed.disks.first().ok_or(Refusal::Range)?;
     let place = place(disk);
-    if place.path != joined.place.path {
-        let device = service.daemon.lockspaces.device(&place).await;
-        if !joined.is_on(&place, device) {
-            tracing::warn!(
-                "{name} at {place} is not on the device of its lockspace {lockspace}, {}",
-                joined.place.path.display()
-            );
-            return Err(Refusal::Invalid);
-        }
-    }
     let demanded = wanted.contains(ResourceFlags::LVER).then_some(lver);
     if let Some(lver) = demanded {
         let read = move |place: &_| areas::read_resource(place, lockspace, name);
@@ -399,7 +402,7 @@ async fn version(joined: &Joined, id: LeaseId) -> Option<u64> {
 pub fn inquire(service: &Service, caller: ClientId, whose: Whose) -> Result<Vec<Vec<u8>>, Refusal> {
     let books = service.books.borrow();
     let client = books.meant(caller, whose)?;
-    let running = |client: &super::clients::Client| client.running.is_some();
+    let running = |client: &Client| client.running.is_some();
     if books.client(client).is_some_and(running) {
         return Err(Refusal::Busy);
     }
@@ -495,7 +498,8 @@ pub async fn request(
             return Err(Refusal::RequestOld);
         }
     }
-    let asked = joined.request(LeaseId(disk.offset), name, force_mode);
+    let id = service.lease_at(&joined, &place(disk)).await?;
+    let asked = joined.request(id, name, force_mode);
     match asked.await {
         Ok(()) => Ok(0),
         Err(NotDone::Lease(LeaseError::NotHeld)) => Err(Refusal::RequestOld),

@@ -11,7 +11,7 @@ use lockmgr::{LeaseError, LeaseId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::clients::{ClientId, Key, Lvb, Phase, Registry, Standing as Stands};
+use super::clients::{ClientId, Key, Lease, Lvb, Phase, Registry, Standing as Stands};
 use super::kill::{Act, Cause, Killer, Recovery};
 use super::wire::Refusal;
 use super::wire::structs::{BadGeometry, Callback, Disk, HostEvent};
@@ -127,6 +127,16 @@ impl Service {
         self.within(FORMAT_LIMIT, place, act).await
     }
 
+    /// The lease at a place, on whatever device.
+    ///
+    /// # Errors
+    /// The device's own, or it is one on which no leases of this lockspace may lie.
+    pub async fn lease_at(&self, joined: &Joined, place: &Place) -> Result<LeaseId, Refusal> {
+        let lockspaces = &self.daemon.lockspaces;
+        let found = lockspaces.lease_at(&self.daemon, joined, place).await;
+        found.map_err(|failure| refusal_of(&failure))
+    }
+
     async fn within<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -143,9 +153,12 @@ impl Service {
 
     /// Who has a lease, in words: clients, or [`ORPHAN`]; empty for what they never had.
     pub fn held_for(&self, space: Name, id: LeaseId) -> Vec<String> {
+        self.holders(|lease| lease.key.space == space && lease.id == id)
+    }
+
+    fn holders(&self, is_it: impl Fn(&Lease) -> bool) -> Vec<String> {
         let books = self.books.borrow();
-        let mut leases = books.leases().iter();
-        let Some(lease) = leases.find(|lease| lease.key.space == space && lease.id == id) else {
+        let Some(lease) = books.leases().iter().find(|lease| is_it(lease)) else {
             return Vec::new();
         };
         if lease.is_orphan() {
@@ -165,9 +178,8 @@ impl Service {
     pub fn forget_orphan(&self, space: Name, id: LeaseId) {
         let mut books = self.books.borrow_mut();
         let mut leases = books.leases().iter();
-        let is_it = |lease: &&super::clients::Lease| {
-            lease.key.space == space && lease.id == id && lease.is_orphan()
-        };
+        let is_it =
+            |lease: &&Lease| lease.key.space == space && lease.id == id && lease.is_orphan();
         if let Some(key) = leases.find(is_it).map(|lease| lease.key) {
             books.forget(key);
         }
@@ -180,7 +192,10 @@ impl Service {
                 continue;
             };
             for lease in &mut lockspace.leases {
-                lease.held_for = self.held_for(space, LeaseId(lease.offset_bytes));
+                lease.held_for = self.holders(|listed| {
+                    let same = listed.key.name.to_string() == lease.name;
+                    same && listed.key.space == space && listed.id.offset() == lease.offset_bytes
+                });
             }
         }
     }

@@ -24,7 +24,7 @@ pub struct DirectDisk {
     )]
     file: std::fs::File,
     sector: SectorSize,
-    /// Made once: a renewal must not wait for memory.
+    /// Made beforehand: a renewal must not wait for memory.
     buffer: AlignedBuf,
 }
 
@@ -58,6 +58,12 @@ impl DirectDisk {
             sector,
             buffer: AlignedBuf::zeroed(largest),
         })
+    }
+
+    /// From now on the largest single read or write is so long, in bytes. For disks that are many and seldom used: between two
+    /// uses they need no buffer.
+    pub fn set_largest(&mut self, largest: usize) {
+        self.buffer = AlignedBuf::zeroed(largest);
     }
 
     /// The sector size for areas to be made here: the device's, and 512 bytes in files. An area that is already here

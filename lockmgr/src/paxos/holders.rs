@@ -4,8 +4,8 @@
 //! holder's slot and its sector are read again: whoever is wrongly judged dead would silently lose what it holds. The dead
 //! one's whole sector is zeroed, as sanlock does. While this goes on the leader is ours, so nobody new can share it.
 
-use super::attempt::{Attempt, Goal, Phase};
 use super::let_go::Then;
+use super::standing::{Attempt, Goal, Phase};
 use super::{Cx, Held, Lease, LeaseError, Mode, Next, State};
 use crate::contract::Note;
 use crate::liveness::Judgement;

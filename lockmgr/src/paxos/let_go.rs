@@ -403,9 +403,9 @@ impl Lease {
         through: IoId,
     ) -> Next {
         let lvb = match &mut state.phase {
-            Phase::Doubting { io } if *io <= through => None,
+            Phase::Doubting { io } if io.is_fenced_by(through) => None,
             // We own the lease, so nobody else writes its value block: it is written again without a look.
-            Phase::LvbDoubt { io, lvb } if *io <= through => Some(lvb.clone()),
+            Phase::LvbDoubt { io, lvb } if io.is_fenced_by(through) => Some(lvb.clone()),
             _ => return State::LettingGo(state),
         };
         let until = cx.now + RENEWAL_RETRY;

@@ -20,6 +20,7 @@ mod attempt;
 mod ballot;
 mod holders;
 mod let_go;
+mod standing;
 
 use crate::contract::{LeaseId, Note};
 use crate::identity::Identity;
@@ -30,8 +31,8 @@ use crate::ondisk::{BadRecord, CannotJoin, HostId, HostSector, Name, PaxosLeader
 use crate::own_sector::{OwnSector, Window};
 use crate::time::Instant;
 
-use attempt::Attempt;
 use let_go::LettingGo;
+use standing::Attempt;
 
 /// How a lease is held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

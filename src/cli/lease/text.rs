@@ -73,6 +73,9 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     for offset in &space.acquiring_offsets {
         let _ = writeln!(text, "  acquiring the lease at {offset}");
     }
+    for place in &space.acquiring_elsewhere {
+        let _ = writeln!(text, "  acquiring the lease at {place}");
+    }
 }
 
 fn session(session: &KeeperSessionReport) -> String {
@@ -133,8 +136,12 @@ pub fn lease(lease: &LeaseReport) -> String {
         true => String::new(),
         false => format!("  for {}", lease.held_for.join(", ")),
     };
+    let place = match &lease.path {
+        Some(path) => format!("{path}:{}", lease.offset_bytes),
+        None => lease.offset_bytes.to_string(),
+    };
     format!(
-        "lease {} of {}  at {}  held {mode}, version {}{lv}{whose}",
-        lease.name, lease.lockspace, lease.offset_bytes, lease.lver
+        "lease {} of {}  at {place}  held {mode}, version {}{lv}{whose}",
+        lease.name, lease.lockspace, lease.lver
     )
 }

@@ -20,6 +20,7 @@ use crate::daemon::Daemon;
 use crate::failure::Failure;
 use crate::host;
 use crate::keeper::disk::LeaseDisk;
+use crate::keeper::elsewhere::Elsewhere;
 use crate::keeper::{Call, Gates, Keeper, LeaveError, Standing};
 use crate::lease::place::Place;
 
@@ -149,6 +150,7 @@ pub async fn begin(
     }
     let (answers, inbox) = unbounded();
     let geometry = found.geometry;
+    let elsewhere = Elsewhere::start(answers.clone()).map_err(no_thread)?;
     let (disk, carried, attached): (Box<dyn LeaseDisk>, _, _) = match &spot.on {
         None => {
             let open = move |place: &Place| look::open(place, geometry, answers);
@@ -161,6 +163,7 @@ pub async fn begin(
             (disk, Some(carried), Some(attached))
         }
     };
+    let disk = Box::new(elsewhere.beside(disk));
     let gates = carried.as_ref().map_or_else(Gates::none, Carried::gates);
     let us = Identity {
         offset: place.offset,
@@ -188,6 +191,7 @@ pub async fn begin(
         host_name,
         timing,
         keeper,
+        elsewhere,
         carried,
     });
     spaces.joined.borrow_mut().push(Rc::clone(&joined));

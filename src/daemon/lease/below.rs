@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{major, minor};
 use ublk_dev::dm::{self, Target};
 
-use super::look::Device;
 use crate::failure::{Failure, Kind};
 use crate::keeper::mapped::{Extent, Extents};
 use crate::layout::Layout;
-use crate::lease::place::Place;
+use crate::lease::place::{Device, Place};
 use crate::lvm::Uuid;
 
 /// Devices on devices; deeper is nobody's.

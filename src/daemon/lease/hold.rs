@@ -213,22 +213,18 @@ pub async fn acquire(
             "join it: sanblk lease join PATH[:OFFSET] --host-id N, with the place of the lockspace",
         ));
     };
-    if !joined.is_on(&place, Some(found.device)) || joined.geometry != found.geometry {
+    if joined.geometry != found.geometry {
         return Err(Failure::new(
             Kind::Refused,
             format!(
-                "{} at {place} is not on the device of its lockspace {}, or has areas of another size",
+                "the area of {} at {place} is laid out otherwise than its lockspace {}",
                 found.name, joined.space
             ),
-            format!(
-                "leases of {} lie on {}",
-                joined.space,
-                joined.place.path.display()
-            ),
+            "make it anew, with the --sector and --align of the lockspace",
         ));
     }
     joined.may_protect(&found.name)?;
-    let id = LeaseId(place.offset);
+    let id = spaces.lease_at(daemon, &joined, &place).await?;
     let name = found.name.to_string();
     let on_owner = match wait {
         true => OnOwner::Wait,
@@ -242,6 +238,7 @@ pub async fn acquire(
     let lease = LeaseReport {
         name: name.clone(),
         lockspace: joined.space.to_string(),
+        path: joined.path_elsewhere(id),
         offset_bytes: place.offset,
         mode,
         lver,
@@ -266,16 +263,18 @@ pub async fn acquire(
 }
 
 /// The lockspace of ours that holds, or is acquiring, the lease at this place, and how it stands.
-async fn holder(spaces: &Lockspaces, place: &Place) -> Result<(Rc<Joined>, Picture), Failure> {
+async fn holder(
+    spaces: &Lockspaces,
+    place: &Place,
+) -> Result<(Rc<Joined>, LeaseId, Picture), Failure> {
     let device = spaces.device(place).await;
     for joined in spaces.all() {
-        if !joined.is_on(place, device) {
+        let Some(id) = joined.known_lease(place, device) else {
             continue;
-        }
+        };
         let picture = joined.picture().await.ok_or_else(|| joined.stuck())?;
-        let id = LeaseId(place.offset);
         if picture.held.iter().any(|held| held.id == id) || picture.acquiring.contains(&id) {
-            return Ok((joined, picture));
+            return Ok((joined, id, picture));
         }
     }
     Err(Failure::new(
@@ -310,7 +309,7 @@ pub async fn release(
 ) -> Result<Reply, Failure> {
     let place = place(at);
     let spaces = &daemon.lockspaces;
-    let (joined, picture) = holder(spaces, &place).await?;
+    let (joined, id, picture) = holder(spaces, &place).await?;
     let sector = joined.geometry.sector_bytes();
     let lvb = match lvb {
         Some(bytes) if bytes.len() > sector => {
@@ -326,7 +325,6 @@ pub async fn release(
         }
         None => None,
     };
-    let id = LeaseId(place.offset);
     nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());
@@ -359,8 +357,7 @@ pub async fn convert(
 ) -> Result<Reply, Failure> {
     let place = place(at);
     let spaces = &daemon.lockspaces;
-    let (joined, picture) = holder(spaces, &place).await?;
-    let id = LeaseId(place.offset);
+    let (joined, id, picture) = holder(spaces, &place).await?;
     nobody_else_has(daemon, &joined, id)?;
     let held = picture.held.iter().find(|held| held.id == id);
     let name = held.map_or_else(|| place.to_string(), |held| held.name.to_string());

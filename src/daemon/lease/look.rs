@@ -1,14 +1,12 @@
 //! A look at a device, to open it and to see what it has, before anything is asked of a keeper. Each on a thread of its own,
 //! bounded in time and number: a device that hangs costs that thread, and nothing else of the daemon.
 
-use std::fs::Metadata;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use lockmgr::DiskId;
 use lockmgr::disk::Disk;
 use lockmgr::ondisk::{DeltaLease, Found, Geometry, HostId, Name};
 use tokio::sync::{Semaphore, oneshot};
@@ -17,7 +15,8 @@ use tokio::time::timeout;
 use crate::failure::{Failure, Kind};
 use crate::keeper::direct::DirectLeases;
 use crate::keeper::disk::{Answer, LeaseDisk};
-use crate::lease::place::{Place, readable};
+use crate::keeper::elsewhere::{Elsewhere, Full};
+use crate::lease::place::{Device, Place, readable};
 
 use super::site::{Site, Window};
 
@@ -87,29 +86,6 @@ impl Looks {
     }
 }
 
-/// Which device or file this is, by whatever path.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Device {
-    /// By its number.
-    Block(u64),
-    /// By file system and inode.
-    File(u64, u64),
-}
-
-impl Device {
-    fn of(metadata: &Metadata) -> Device {
-        match metadata.file_type().is_block_device() {
-            true => Device::Block(metadata.rdev()),
-            false => Device::File(metadata.dev(), metadata.ino()),
-        }
-    }
-
-    /// The one behind this path; `None` where there is none any more.
-    pub fn at(path: &Path) -> Option<Device> {
-        std::fs::metadata(path).ok().map(|found| Device::of(&found))
-    }
-}
-
 /// A lockspace that may be joined.
 pub struct Space {
     /// Where it is.
@@ -124,8 +100,6 @@ pub struct Space {
 
 /// A resource that may be acquired.
 pub struct Resource {
-    /// Where it is.
-    pub device: Device,
     /// How it is laid out.
     pub geometry: Geometry,
     /// Its lockspace.
@@ -195,16 +169,12 @@ fn slot(
 pub fn resource(site: &Site) -> Result<Resource, Failure> {
     let place = &site.place;
     let Start {
-        disk,
-        device,
-        found,
-        size,
+        disk, found, size, ..
     } = begin(site)?;
     let Found::Resource(raw) = &found else {
         return Err(something_else(place, "resource", &found));
     };
     Ok(Resource {
-        device,
         geometry: usable(place, &disk, size, &found)?,
         space: raw.space_name,
         name: raw.resource_name,
@@ -314,6 +284,31 @@ fn usable(place: &Place, disk: &Window, size: u64, found: &Found) -> Result<Geom
         ));
     }
     Ok(geometry)
+}
+
+/// Opens a device for leases whose lockspace lies elsewhere, and numbers it.
+///
+/// # Errors
+/// The device's own; there are too many; another file has this name meanwhile.
+pub fn elsewhere(place: &Place, among: &Elsewhere) -> Result<DiskId, Failure> {
+    let gone = || {
+        let what = format!("there is no {}", place.path.display());
+        Failure::new(Kind::NotFound, what, "check the path; nothing is created")
+    };
+    let device = Device::at(&place.path).ok_or_else(gone)?;
+    let disk = place.open_unbuffered()?;
+    // The number is that of what was opened.
+    if Device::at(&place.path) != Some(device) {
+        return Err(gone());
+    }
+    place.verify_block(&disk)?;
+    among.admit(device, place.clone(), disk).map_err(|Full| {
+        Failure::new(
+            Kind::Refused,
+            format!("{place}: the leases of the lockspace lie on too many devices"),
+            "release some of them",
+        )
+    })
 }
 
 /// Opens what carries the leases of a lockspace.

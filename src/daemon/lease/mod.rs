@@ -31,27 +31,29 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use iscsi_client::wire::Isid;
-use lockmgr::LeaseId;
 use lockmgr::ondisk::{Geometry, HostId, Name};
 use lockmgr::timing::Timing;
+use lockmgr::{DiskId, LeaseId};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::LeasePlace;
 use crate::control::server::Progress;
+use crate::daemon::Daemon;
 use crate::daemon::volume::Volume;
 use crate::failure::{Failure, Kind};
+use crate::keeper::elsewhere::Elsewhere;
 use crate::keeper::{Call, Keeper, Picture, Standing};
-use crate::lease::place::Place;
+use crate::lease::place::{Device, Place};
 use crate::report::{LockspaceReport, LockspacesReport};
 use crate::together::together;
 
 use carried::Carried;
 use follow::OnGroup;
-use look::{Device, Looks};
+use look::Looks;
 use news::Newsroom;
 
-/// Most lockspaces: some MiB of locked memory and four threads each.
+/// Most lockspaces: some MiB of locked memory and five threads each.
 const LOCKSPACES_MAX: usize = 64;
 /// A keeper never waits for its disk; one that does not answer for so long is stuck.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
@@ -81,6 +83,8 @@ pub struct Joined {
     pub(crate) host_name: Name,
     pub(crate) timing: Timing,
     pub(crate) keeper: Keeper,
+    /// Other devices that leases of it lie on.
+    pub(crate) elsewhere: Elsewhere,
     /// Where it lies on a volume of this daemon.
     carried: Option<Carried>,
 }
@@ -98,9 +102,24 @@ impl Joined {
 
     /// Whether its area lies within what the keeper knows of its device.
     pub(crate) fn reaches(&self, id: LeaseId) -> bool {
-        let end = id.0.checked_add(self.geometry.area_bytes());
+        let end = id.offset() + self.geometry.area_bytes();
         let size = self.group().map(|group| group.mapping.now().size());
-        size.is_none_or(|size| end.is_some_and(|end| end <= size))
+        id.disk() != DiskId::HOME || size.is_none_or(|size| end <= size)
+    }
+
+    /// The lease at a place, if its device is the lockspace's or one that is in use for it.
+    pub(crate) fn known_lease(&self, place: &Place, device: Option<Device>) -> Option<LeaseId> {
+        let disk = match self.is_on(place, device) {
+            true => DiskId::HOME,
+            false => self.elsewhere.find(device?)?,
+        };
+        LeaseId::on(disk, place.offset)
+    }
+
+    /// The device of a lease, where it is not the lockspace's.
+    pub(crate) fn path_elsewhere(&self, id: LeaseId) -> Option<String> {
+        let place = self.elsewhere.place(id)?;
+        Some(place.path.display().to_string())
     }
 
     /// The logical volume that a lease is of.
@@ -246,6 +265,45 @@ impl Lockspaces {
                 tracing::error!("lockspace {}: its keeper takes no call", joined.space);
             }
         }
+    }
+
+    /// The lease at a place, whose device is the lockspace's or another one that is not ours, and is open from now on.
+    ///
+    /// # Errors
+    /// The device's own; it lies on a volume of this daemon, and the lockspace elsewhere.
+    pub(crate) async fn lease_at(
+        &self,
+        daemon: &Daemon,
+        joined: &Joined,
+        place: &Place,
+    ) -> Result<LeaseId, Failure> {
+        let device = match place.path == joined.place.path {
+            true => Some(joined.device),
+            false => self.device(place).await,
+        };
+        if let Some(id) = joined.known_lease(place, device) {
+            return Ok(id);
+        }
+        // Its bytes would go through the block device of this daemon, where a write waits for a path without limit.
+        if carried::locate(daemon, place).await?.on.is_some() {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!(
+                    "{place} lies on a volume of sanblk, and lockspace {} on {}",
+                    joined.space,
+                    joined.place.path.display()
+                ),
+                "leases on a volume of sanblk lie on the device of their lockspace",
+            ));
+        }
+        let elsewhere = joined.elsewhere.clone();
+        let open = move |place: &Place| look::elsewhere(place, &elsewhere);
+        let disk = self.looks.at(place, open).await?;
+        LeaseId::on(disk, place.offset).ok_or_else(|| {
+            let path = place.path.display();
+            let what = format!("byte {} of {path}: no lease lies there", place.offset);
+            Failure::new(Kind::Usage, what, "")
+        })
     }
 
     pub(crate) async fn device(&self, place: &Place) -> Option<Device> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockmgr::ondisk::{HostId, Name};
 use lockmgr::timing::Timing;
-use lockmgr::{HostState, JoinError, LeaseError, Mode};
+use lockmgr::{DiskId, HostState, JoinError, LeaseError, LeaseId, Mode};
 
 use super::add::NotAdded;
 use super::follow::OnGroup;
@@ -271,7 +271,8 @@ pub fn lease(joined: &Joined, holding: &Holding) -> LeaseReport {
     LeaseReport {
         name: holding.name.to_string(),
         lockspace: joined.space.to_string(),
-        offset_bytes: holding.id.0,
+        path: joined.path_elsewhere(holding.id),
+        offset_bytes: holding.id.offset(),
         mode: holding.mode.into(),
         lver: holding.lver,
         held_for: Vec::new(),
@@ -309,6 +310,9 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         io_timeout_s: host.io_timeout_s,
     };
     let held = picture.map_or(&[][..], |picture| &picture.held);
+    let acquiring = picture.map_or(&[][..], |picture| &picture.acquiring);
+    let (here, elsewhere): (Vec<LeaseId>, Vec<LeaseId>) =
+        acquiring.iter().partition(|id| id.disk() == DiskId::HOME);
     let group = joined.group();
     let Place { path, offset } = &joined.place;
     LockspaceReport {
@@ -327,8 +331,12 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         hosts: picture.map_or_else(Vec::new, |p| p.hosts.iter().map(host).collect()),
         leases: held.iter().map(|holding| lease(joined, holding)).collect(),
-        acquiring_offsets: picture
-            .map_or_else(Vec::new, |p| p.acquiring.iter().map(|id| id.0).collect()),
+        acquiring_offsets: here.iter().map(|id| id.offset()).collect(),
+        acquiring_elsewhere: elsewhere
+            .iter()
+            .filter_map(|id| joined.elsewhere.place(*id))
+            .map(|place| place.to_string())
+            .collect(),
         volume: joined.carried.as_ref().map(|on| on.volume.node()),
         guards: joined
             .carried

@@ -64,7 +64,7 @@ impl Desk {
             Answer::Fenced { through } => format!("fenced {through:?}"),
             Answer::Settled { id } => format!("settled {id:?}"),
         };
-        let plain = |text: String| text.replace("IoId(", "").replace(')', "");
+        let plain = |text: String| text.replace("IoId(DiskId(0), ", "").replace(')', "");
         self.answers.try_iter().map(short).map(plain).collect()
     }
 
