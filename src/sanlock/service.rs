@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lockmgr::ondisk::{Geometry, HostId, Name};
-use lockmgr::{LeaseError, LeaseId};
+use lockmgr::{DiskId, LeaseError, LeaseId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -418,11 +418,15 @@ impl Service {
             }
             let mut lost = Vec::new();
             for space in spaces {
-                let standing = match self.daemon.lockspaces.named(&space) {
-                    Some(joined) => joined.picture().await.map(|picture| picture.standing),
-                    None => Some(Standing::Ending),
+                let (standing, gated) = match self.daemon.lockspaces.named(&space) {
+                    Some(joined) => {
+                        let picture = joined.picture().await;
+                        let standing = picture.map(|picture| picture.standing);
+                        (standing, self.is_gated(&joined))
+                    }
+                    None => (Some(Standing::Ending), false),
                 };
-                if self.is_lost(standing) {
+                if self.is_lost(standing, gated) {
                     lost.push(space);
                 }
             }
@@ -433,12 +437,22 @@ impl Service {
         }
     }
 
+    /// Whether a gate stops what its leases protect. Where none does, as for the disks of libvirt's guests, whose leases lie in
+    /// files, nothing but the end of a client stops its writes.
+    fn is_gated(&self, joined: &Joined) -> bool {
+        let books = self.books.borrow();
+        let mut leases = books.leases().iter();
+        let elsewhere =
+            |lease: &Lease| lease.key.space == joined.space && lease.id.disk() != DiskId::HOME;
+        joined.is_carried() && !leases.any(elsewhere)
+    }
+
     /// Whether its clients have to let go.
-    fn is_lost(&self, standing: Option<Standing>) -> bool {
+    fn is_lost(&self, standing: Option<Standing>, gated: bool) -> bool {
         match standing {
             Some(Standing::Refused | Standing::Ending) => true,
             Some(Standing::Lost(_) | Standing::Reclaiming) => {
-                self.on_lease_expiry == OnLeaseExpiry::Kill
+                !gated || self.on_lease_expiry == OnLeaseExpiry::Kill
             }
             Some(Standing::Joining | Standing::Joined) | None => false,
         }

@@ -17,9 +17,25 @@ impl Storage {
     /// With one file of zeros, by its name.
     pub fn new(file: &str, mib: u64) -> Rc<Storage> {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let zeros = std::fs::File::create(dir.path().join(file)).expect("a file");
+        let storage = Storage { dir };
+        storage.file(file, mib);
+        Rc::new(storage)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// One more.
+    pub fn file(&self, name: &str, mib: u64) {
+        let zeros = std::fs::File::create(self.dir.path().join(name)).expect("a file");
         zeros.set_len(mib << 20).expect("its size");
-        Rc::new(Storage { dir })
+    }
+
+    /// One less.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join(name)).expect("it was there");
     }
 }
 
@@ -64,7 +80,8 @@ impl Host {
         host
     }
 
-    fn run_dir(&self) -> PathBuf {
+    /// Where the socket is.
+    pub fn run_dir(&self) -> PathBuf {
         self.root.path().join("run/sanlock")
     }
 
@@ -94,6 +111,18 @@ impl Drop for Host {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// The library that came with the program.
+pub fn libsanlock() -> PathBuf {
+    let unpacked = sanlock()
+        .ancestors()
+        .nth(2)
+        .expect("bin, and what it is in");
+    let lib = unpacked.join("root/usr/lib");
+    let triplets = std::fs::read_dir(&lib).expect("libraries");
+    let mut files = triplets.map(|entry| entry.expect("an entry").path().join("libsanlock.so.1"));
+    files.find(|file| file.exists()).expect("libsanlock")
 }
 
 /// The unpacked program: named by the lab, or unpacked by it now.

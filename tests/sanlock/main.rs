@@ -4,6 +4,8 @@
 //! Leases lie on files here. What needs a kernel, the real daemon beside ours among it, is in the lab.
 
 mod client;
+mod driver;
+mod elsewhere;
 mod facts;
 mod host;
 mod replay;

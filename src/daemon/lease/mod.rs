@@ -95,6 +95,11 @@ impl Joined {
         device.map_or(self.place.path == place.path, |there| there == self.device)
     }
 
+    /// Whether it lies on a volume of this daemon, whose writes depend on it.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.carried.is_some()
+    }
+
     /// The volume group that it lies in.
     fn group(&self) -> Option<&OnGroup> {
         self.carried.as_ref()?.group.as_ref()
