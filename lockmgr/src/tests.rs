@@ -246,12 +246,13 @@ impl Room {
         PaxosLeader::parse(&self.disk[AREA as usize..]).unwrap()
     }
 
-    fn state_of(&self, host: usize, number: u64) -> HostState {
+    fn seen(&self, host: usize, number: u64) -> crate::Host {
         let mut hosts = self.hosts[host].space.hosts(self.now);
-        hosts
-            .find(|other| other.id == host_id(number))
-            .unwrap()
-            .state
+        hosts.find(|other| other.id == host_id(number)).unwrap()
+    }
+
+    fn state_of(&self, host: usize, number: u64) -> HostState {
+        self.seen(host, number).state
     }
 }
 
@@ -437,7 +438,11 @@ fn a_dead_owner_is_succeeded_after_the_promised_time_and_not_before() {
     assert_eq!(room.state_of(two, 1), HostState::Fail);
     assert!(room.notes(two).is_empty());
     room.pass(70);
-    assert_eq!(room.state_of(two, 1), HostState::Dead);
+    let dead = room.seen(two, 1);
+    assert_eq!(dead.state, HostState::Dead);
+    // It is looked at with every renewal, and was last seen to change with the last one that it made.
+    let ago = |at: Instant| room.now.since(at).as_secs();
+    assert_eq!((ago(dead.last_check), ago(dead.last_live)), (10, 150));
     assert!(matches!(room.note(two), Note::Acquired { lver: 2, .. }));
 }
 
