@@ -73,6 +73,7 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     for offset in &space.acquiring_offsets {
         let _ = writeln!(text, "  acquiring the lease at {offset}");
     }
+    crate::cli::text::way_back(text, &space.way_back);
 }
 
 fn session(session: &KeeperSessionReport) -> String {
