@@ -121,6 +121,10 @@ pub struct GateReport {
     pub open_ms: Option<u64>,
     /// Requests that would change the medium and wait for it.
     pub waiting_writes: u32,
+    /// Commands that make writes possible again without a reboot, once nothing uses the volume any more; none unless they
+    /// fail.
+    #[serde(default)]
+    pub way_back: Vec<String>,
 }
 
 /// State of a gate, as one word.
@@ -382,6 +386,9 @@ pub struct LockspaceReport {
     pub unguarded: Option<String>,
     /// Its sessions of its own there, one per portal.
     pub sessions: Vec<KeeperSessionReport>,
+    /// Commands that make this host a member again that can hold leases, without a reboot; none unless they are lost for good.
+    #[serde(default)]
+    pub way_back: Vec<String>,
 }
 
 /// What a lockspace's session does, as one word.

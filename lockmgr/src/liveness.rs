@@ -42,6 +42,10 @@ pub struct Host {
     pub io_timeout_s: u16,
     /// Its unique name.
     pub name: Name,
+    /// When it was looked at last, by our clock.
+    pub last_check: Instant,
+    /// When its record was last seen to have changed; the first look counts as a change.
+    pub last_live: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -226,6 +230,8 @@ impl Peers {
             timestamp: lease.timestamp,
             io_timeout_s: lease.io_timeout,
             name: lease.host_name,
+            last_check: peer.last_check,
+            last_live: peer.last_live,
         })
     }
 }

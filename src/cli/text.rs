@@ -177,7 +177,21 @@ fn volume(volume: &VolumeReport) -> String {
         wrapped(&mut text, "  ", &line);
     }
     notes(&mut text, &volume.notes);
+    if let Some(gate) = &volume.gate {
+        way_back(&mut text, &gate.way_back);
+    }
     text
+}
+
+/// Commands as they are to be pasted: never wrapped.
+pub(super) fn way_back(text: &mut String, commands: &[String]) {
+    if commands.is_empty() {
+        return;
+    }
+    text.push_str("  the way back, once nothing uses it any more:\n");
+    for command in commands {
+        let _ = writeln!(text, "    {command}");
+    }
 }
 
 /// How lost paths would be fenced: one line where it is the same for all, else one per way.

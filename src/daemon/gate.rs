@@ -36,6 +36,7 @@ impl Volume {
                 since: None,
                 open_ms: u64::try_from(left.as_millis()).ok(),
                 waiting_writes: 0,
+                way_back: Vec::new(),
             });
         }
         let status = status?;
@@ -51,6 +52,7 @@ impl Volume {
             since: since.map(events::utc),
             open_ms: None,
             waiting_writes: status.waiting_writes,
+            way_back: Vec::new(),
         })
     }
 }
@@ -96,6 +98,7 @@ mod tests {
             since: Some("2026-01-31T12:03:04.000Z".into()),
             open_ms: None,
             waiting_writes: 14,
+            way_back: Vec::new(),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod start;
 pub mod survey;
 pub mod volume;
+mod way_back;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -436,6 +437,7 @@ impl Daemon {
         if let Some(gate) = &mut report.gate {
             gate.lockspace = self.lockspaces.of(volume);
         }
+        self.tell_way_back(volume, &mut report).await;
         report
     }
 
@@ -518,6 +520,7 @@ impl Handler for Daemon {
             }
             Request::LeaseStatus => {
                 let mut report = self.lockspaces.report().await;
+                self.tell_ways_back(&mut report).await;
                 if let Some(clients) = self.clients() {
                     clients.tell_holders(&mut report);
                 }

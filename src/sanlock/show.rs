@@ -255,8 +255,8 @@ pub async fn hosts(service: &Service, lockspace: &Lockspace) -> Result<Vec<State
     let used = |host: &&lockmgr::Host| host.state != HostState::Free;
     let states = picture.hosts.iter().filter(used).map(|host| {
         let text = HostText {
-            last_check: 0,
-            last_live: 0,
+            last_check: host.last_check.disk_seconds(),
+            last_live: host.last_live.disk_seconds(),
             last_req: 0,
             owner_id: host.id.number(),
             owner_generation: host.generation,

@@ -50,20 +50,20 @@ impl Guest {
         let lease = lease(disk);
         let words = ["client", "command", "-r", &lease, "-c", "/bin/cat"];
         let mut command = host.tool(&words);
-        let mut child = command.stdin(Stdio::piped()).spawn().expect("it runs");
-        let input = child.stdin.as_mut().expect("its input");
+        let child = command.stdin(Stdio::piped()).spawn().expect("it runs");
+        let mut guest = Guest { child };
+        let input = guest.child.stdin.as_mut().expect("its input");
         input.write_all(b"held\n").expect("it listens");
-        let mut output = BufReader::new(child.stdout.as_mut().expect("its output"));
+        let output = guest.child.stdout.as_mut().expect("its output");
         let mut said = Vec::new();
-        loop {
-            let mut line = String::new();
-            let length = output.read_line(&mut line).expect("UTF-8");
-            assert!(length > 0, "{disk} was not acquired: {said:?}");
-            if line == "held\n" {
-                return Guest { child };
+        for line in BufReader::new(output).lines() {
+            let line = line.expect("UTF-8");
+            if line == "held" {
+                return guest;
             }
             said.push(line);
         }
+        panic!("{disk} was not acquired: {said:?}");
     }
 
     fn pid(&self) -> u32 {

@@ -5,6 +5,7 @@ use crate::contract::{LeaseId, Note, Order};
 use crate::gate::Permission;
 use crate::ondisk::{Geometry, LeaderFlags, Version};
 use crate::paxos::{LeaseError, Mode, OnOwner};
+use crate::time::Instant;
 use crate::{HostState, LostWhy};
 
 #[test]
@@ -114,7 +115,12 @@ fn a_dead_owner_is_succeeded_after_the_promised_time_and_not_before() {
     assert_eq!(room.state_of(two, 1), HostState::Fail);
     assert!(room.notes(two).is_empty());
     room.pass(70);
-    assert_eq!(room.state_of(two, 1), HostState::Dead);
+    let dead = room.seen(two, 1);
+    assert_eq!(dead.state, HostState::Dead);
+    // The other host joined after 45 s and looks every 20 s: it saw the last renewal, of second 100, at second 105, and now it
+    // is second 280.
+    let ago = |at: Instant| room.now.since(at).as_secs();
+    assert_eq!((ago(dead.last_check), ago(dead.last_live)), (15, 175));
     assert!(matches!(room.note(two), Note::Acquired { lver: 2, .. }));
 }
 

@@ -243,11 +243,12 @@ impl Room {
         PaxosLeader::parse(&self.disk[AREA as usize..]).unwrap()
     }
 
-    pub fn state_of(&self, host: usize, number: u64) -> HostState {
+    pub fn seen(&self, host: usize, number: u64) -> crate::Host {
         let mut hosts = self.hosts[host].space.hosts(self.now);
-        hosts
-            .find(|other| other.id == host_id(number))
-            .unwrap()
-            .state
+        hosts.find(|other| other.id == host_id(number)).unwrap()
+    }
+
+    pub fn state_of(&self, host: usize, number: u64) -> HostState {
+        self.seen(host, number).state
     }
 }

@@ -19,9 +19,9 @@ const LVB_MAX: u64 = 4096;
 /// Become a host of a lockspace
 ///
 /// Starts the daemon if none runs. Takes 2 io_timeouts of the area, 20 s with the usual 10, because other hosts rely on
-/// that wait; and 8 io_timeouts and 60 s more if another machine has the number and shows no sign of life. The number is
-/// kept until `lease leave`, and renewed all the time. On a volume of sanblk, /dev/ublkbN, the writes of that volume depend
-/// on it from then on.
+/// that wait; and 8 io_timeouts and 60 s more if another machine has the number and shows no sign of life. No time where
+/// this host was the last to have the number and left it. The number is kept until `lease leave`, and renewed all the
+/// time. On a volume of sanblk, /dev/ublkbN, the writes of that volume depend on it from then on.
 #[derive(Debug, clap::Args)]
 pub struct Join {
     #[command(flatten)]

@@ -76,6 +76,7 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
     for place in &space.acquiring_elsewhere {
         let _ = writeln!(text, "  acquiring the lease at {place}");
     }
+    crate::cli::text::way_back(text, &space.way_back);
 }
 
 fn session(session: &KeeperSessionReport) -> String {

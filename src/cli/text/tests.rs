@@ -181,6 +181,7 @@ fn writes_that_wait_for_the_lease_or_fail_for_it_are_seen_at_once() {
         since: Some("2026-01-31T12:03:04.000Z".into()),
         open_ms: None,
         waiting_writes: 14,
+        way_back: Vec::new(),
     };
     volume.waiting = 16;
     for (state, word) in [
@@ -192,8 +193,20 @@ fn writes_that_wait_for_the_lease_or_fail_for_it_are_seen_at_once() {
         assert!(text.contains(word), "{text}");
         assert!(text.contains("2 requests wait for a path"), "{text}");
     }
+    // To be pasted, so never wrapped.
+    let command = format!("sanblk attach{}", " --portal 10.20.5.254".repeat(8));
+    volume.gate = Some(GateReport {
+        way_back: vec!["sanblk detach /dev/ublkb0".into(), command.clone()],
+        ..gate(GateWord::Refused)
+    });
+    let text = status(&all(volume.clone()));
+    let way = format!(
+        "  the way back, once nothing uses it any more:\n    sanblk detach /dev/ublkb0\n    {command}\n"
+    );
+    assert!(text.contains(&way), "{text}");
     volume.gate = Some(gate(GateWord::Open));
     let text = status(&all(volume));
+    assert!(!text.contains("the way back"), "{text}");
     assert!(text.contains("  up  2 paths\n"), "{text}");
     assert!(text.contains("  writes depend on lockspace LS\n"), "{text}");
 }

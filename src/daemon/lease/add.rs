@@ -258,7 +258,7 @@ impl Begun {
                 found.slot.host_name,
                 dead.as_secs()
             ));
-        } else {
+        } else if !found.slot.left_by(host, &joined.host_name) {
             progress.say(format!(
                 "waiting {settle} s until host id {host} of lockspace {space} is ours"
             ));

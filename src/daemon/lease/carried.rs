@@ -433,6 +433,12 @@ impl Carried {
         change(&mut self.guarded.borrow_mut());
     }
 
+    /// All whose writes depend on it.
+    pub fn volumes(&self) -> Vec<Rc<Volume>> {
+        let guarded = self.guarded.borrow();
+        guarded.iter().map(|each| Rc::clone(&each.volume)).collect()
+    }
+
     /// Device nodes of all whose writes depend on it.
     pub fn nodes(&self) -> Vec<String> {
         self.guarded

@@ -105,6 +105,18 @@ impl Joined {
         self.carried.as_ref()?.group.as_ref()
     }
 
+    /// Its name.
+    pub(super) fn group_name(&self) -> Option<String> {
+        self.group().map(OnGroup::name)
+    }
+
+    /// The volumes whose writes depend on it.
+    pub(super) fn guarded(&self) -> Vec<Rc<Volume>> {
+        self.carried
+            .as_ref()
+            .map_or_else(Vec::new, Carried::volumes)
+    }
+
     /// Whether its area lies within what the keeper knows of its device.
     pub(crate) fn reaches(&self, id: LeaseId) -> bool {
         let end = id.offset() + self.geometry.area_bytes();

@@ -348,5 +348,6 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
             .carried
             .as_ref()
             .map_or_else(Vec::new, Carried::sessions),
+        way_back: Vec::new(),
     }
 }
