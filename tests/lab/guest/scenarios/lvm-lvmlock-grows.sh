@@ -1,7 +1,7 @@
 # lab: guests=3 time=600 load=waits long=yes kernel=stable
 # what: more LVs than the lvmlock LV has places for, on blocks of 4096 bytes: it grows, and the other host finds the new places
 . /host/lvm.sh
-IO_TIMEOUT=2
+# An area has 8 MiB here, and a renewal reads one within an io_timeout, which is the usual one.
 LIMIT=$((400 * PATIENCE))
 
 story() {
