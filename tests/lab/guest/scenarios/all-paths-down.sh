@@ -1,4 +1,4 @@
-# lab: time=180 load=waits
+# lab: time=180 load=waits long=backports
 # what: all paths down with --no-path-retry queue, fail and SECONDS, each changed live
 # kernel-log-may-say: blocked for more than
 . /host/lib.sh

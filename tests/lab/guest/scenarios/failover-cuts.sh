@@ -1,4 +1,4 @@
-# lab: time=240 load=waits
+# lab: time=240 load=waits long=backports
 # what: random cuts and returns of both links in both directions under verified IO, on LIO fileio and iblock: no error
 # CUTS and SEED may be set in /host/params (cargo lab cuts).
 . /host/lib.sh

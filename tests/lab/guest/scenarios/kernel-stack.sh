@@ -1,4 +1,4 @@
-# lab: time=120
+# lab: time=120 long=backports
 # what: the lab's own ground: LIO on two VLANs, open-iscsi + dm-multipath on it, verified IO over a cut link
 . /host/lib.sh
 net_up

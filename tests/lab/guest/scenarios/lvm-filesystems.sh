@@ -1,4 +1,4 @@
-# lab: time=120
+# lab: time=120 long=backports
 # what: a volume group on the device, ext4 and xfs on it, checksums the same after detach and attach
 . /host/lib.sh
 net_up

@@ -12,27 +12,30 @@ story() {
         on host$_n lvcreate -y -Wn -an -L 64M -n lv$_n vg0
         on host$_n lvchange -aey vg0/lv$_n
     done
-    for GONE in 30 120 300; do
-        say "== the storage is away for $GONE s"
-        on host1 io_across lv1 "$GONE" &
-        IO1=$!
-        on host2 io_across lv2 "$GONE" &
-        IO2=$!
-        sleep 10
-        vlan_cut host1
-        vlan_cut host2
-        sleep "$GONE"
-        vlan_give host1
-        vlan_give host2
-        joined $IO1
-        joined $IO2
-        on host1 locked lvchange -aey vg0/lv2
-        on host2 locked lvchange -aey vg0/lv1
-    done
+    for _gone in 30 120 300; do away $_gone lv1 lv2; done
     both sanblk status
     both sanblk lease status
     on host1 lvchange -an vg0/lv1
     on host2 lvchange -aey vg0/lv1
+}
+
+# away SECONDS LV1 LV2: so long, while each host writes to its LV.
+away() {
+    say "== the storage is away for $1 s"
+    on host1 io_across "$2" "$1" &
+    IO1=$!
+    on host2 io_across "$3" "$1" &
+    IO2=$!
+    sleep 10
+    vlan_cut host1
+    vlan_cut host2
+    sleep "$1"
+    vlan_give host1
+    vlan_give host2
+    joined $IO1
+    joined $IO2
+    on host1 locked lvchange -aey "vg0/$3"
+    on host2 locked lvchange -aey "vg0/$2"
 }
 
 # io_across LV SECONDS: verified IO that begins before the storage goes away and ends after its return.
