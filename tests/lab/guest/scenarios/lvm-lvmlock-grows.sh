@@ -1,8 +1,8 @@
-# lab: guests=3 time=600 load=waits long=yes kernel=stable
+# lab: guests=3 time=1500 load=waits long=yes kernel=stable
 # what: more LVs than the lvmlock LV has places for, on blocks of 4096 bytes: it grows, and the other host finds the new places
 . /host/lvm.sh
 # An area has 8 MiB here, and a renewal reads one within an io_timeout, which is the usual one.
-LIMIT=$((400 * PATIENCE))
+LIMIT=$((900 * PATIENCE))
 
 story() {
     target_up size=4G block=4096
