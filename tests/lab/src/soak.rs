@@ -54,7 +54,7 @@ impl Simulation {
 
 /// Seeds that one process runs.
 const RANGE: u64 = 200;
-/// A process that takes so long for them hangs.
+/// A process that computes so long for them hangs.
 const RANGE_LIMIT: Duration = Duration::from_secs(300);
 /// More findings than these say nothing new.
 const FINDINGS_MAX: usize = 20;
@@ -248,14 +248,16 @@ impl Soak {
             .stdout(output)
             .spawn()
             .with_context(|| format!("cannot start {}", self.binary.display()))?;
-        let start = Instant::now();
         let status = loop {
             match child.try_wait()? {
                 Some(status) => break status,
-                None if start.elapsed() > RANGE_LIMIT => {
+                None if processor_time(child.id()) > RANGE_LIMIT => {
                     child.kill()?;
                     child.wait()?;
-                    let why = format!("no end within {} s", RANGE_LIMIT.as_secs());
+                    let why = format!(
+                        "no end within {} s of processor time",
+                        RANGE_LIMIT.as_secs()
+                    );
                     return Ok(Some((Seed::Among(first, last), why)));
                 }
                 None => thread::sleep(Duration::from_millis(10)),
@@ -284,6 +286,19 @@ fn failure(text: &str) -> Option<(u64, String)> {
     Some((seed, lines.next().unwrap_or_default().to_owned()))
 }
 
+/// What a process has used of processors; nothing if that cannot be read. Not the time of day: beside other work a range may have
+/// to wait for hours.
+fn processor_time(process: u32) -> Duration {
+    /// Linux counts in these for user space on every architecture that Debian has.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before it may have blanks. Then: state, and 10 fields until utime and stime (proc(5)).
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    let used: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(used * 1000 / TICKS_PER_SECOND)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,5 +309,22 @@ mod tests {
                     seed 7 Plan { paths: 2 }\n\nthread 'x' (81) panicked at a.rs:1:2:\nStale { lba: 3 }\nnote: no\n";
         assert_eq!(failure(text), Some((7, "Stale { lba: 3 }".to_owned())));
         assert_eq!(failure("running 1 test\nKilled\n"), None);
+    }
+
+    #[test]
+    fn only_time_on_a_processor_counts() {
+        let mut idle = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let mut busy = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn()
+            .expect("sh");
+        while processor_time(busy.id()) < Duration::from_millis(200) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(processor_time(idle.id()) < Duration::from_millis(200));
+        for child in [&mut idle, &mut busy] {
+            child.kill().expect("it runs");
+            child.wait().expect("its end");
+        }
     }
 }
