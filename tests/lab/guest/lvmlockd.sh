@@ -1,6 +1,6 @@
 # Shared volume groups: LVM and lvmlockd as Debian ships them, on whatever serves sanlock's socket.
 
-# lvm_up HOST-ID DEVICES: LVM looks at these devices only (a pattern), and lvmlockd runs.
+# lvm_up HOST-ID DEVICES [FLAGS]: LVM looks at these devices only (a pattern), and lvmlockd runs, with these flags.
 lvm_up() {
     mkdir -p /etc/lvm /run/lvm /run/lock/lvm
     cat >/etc/lvm/lvm.conf <<E
@@ -8,11 +8,12 @@ global { use_lvmlockd = 1 }
 devices { use_devicesfile = 0 filter = [ "a!^$2\$!", "r!.*!" ] global_filter = [ "a!^$2\$!", "r!.*!" ] }
 E
     echo "local { host_id = $1 }" >/etc/lvm/lvmlocal.conf
-    lvmlockd_up
+    shift 2
+    lvmlockd_up "$@"
 }
 
 lvmlockd_up() {
-    expect lvmlockd
+    expect lvmlockd "$@"
     within 60 timeout 5 lvmlockctl --info
     LVMLOCKD=$(pgrep -x lvmlockd)
 }
