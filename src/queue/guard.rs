@@ -14,10 +14,10 @@
 //!   T+8t+W  another host may own the leases
 //! ```
 //!
-//! Two things no timeout covers. A process that is stopped between the last question and the system call, a few microseconds
-//! in each turn, and that goes on after another host took over, hands over what it had filled. And a target that
-//! takes a byte now and then keeps a full socket alive; it gives its commands no end either. A host with a
-//! watchdog that resets it has the second one as well.
+//! Two things no timeout covers. A process that is stopped between the last question and the system call, less than a
+//! microsecond of most turns (ARCHITECTURE.md has the figures), and that goes on after another host took over, hands
+//! over what it had filled. And a target that takes a byte now and then keeps a full socket alive; it gives its commands
+//! no end either. A host with a watchdog that resets it has the second one as well.
 
 use std::fmt;
 use std::sync::Arc;
