@@ -27,6 +27,8 @@ pub const WATCHDOG_FIRE: Duration = Duration::from_secs(60);
 
 /// Longest pause at random before a lost ballot is tried again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// What a ballot takes at least, for the pauses after it.
+pub const PASS_MIN: Duration = Duration::from_millis(1);
 
 /// Pause before a renewal that failed, or a write that was lost, is tried again.
 pub const RENEWAL_RETRY: Duration = Duration::from_millis(500);

@@ -28,12 +28,12 @@ use crate::ondisk::{
 };
 use crate::own_sector::Progress;
 use crate::time::Instant;
-use crate::timing::{BACKOFF_MAX, OWNER_POLL};
+use crate::timing::{BACKOFF_MAX, OWNER_POLL, PASS_MIN};
 
 /// Passes after which an attempt gives up: others keep winning, or a record stays damaged.
 const PASSES_MAX: u32 = 64;
-/// Attempts to get past hosts that only pass through on their way to a shared lease.
-const SHORT_HOLDS_MAX: u32 = 8;
+/// Attempts to get past hosts that only pass through on their way to a shared lease: together some seconds.
+const SHORT_HOLDS_MAX: u32 = 12;
 /// Reads that may fail, and looks at a damaged record, before that is the answer.
 const TRIES_MAX: u32 = 4;
 /// Passes that wait for a leader to catch up with the ballots in the host sectors.
@@ -51,12 +51,18 @@ impl Lease {
         }
         let len = cx.us.geometry.area_bytes() as usize;
         let io = cx.read(self.id, self.offset(), len);
+        attempt.pass_began = cx.now;
         attempt.phase = Phase::ReadArea { io };
         State::Acquiring(attempt)
     }
 
+    /// Leaves the field to whoever else is in it, for a time at random. It need be no longer than what others take to finish,
+    /// which is about what this pass took, and more only if there are many: from twice that on, doubled each time.
     fn back_off(&mut self, cx: &mut Cx, mut attempt: Attempt) -> Next {
-        let nanos = cx.chance.below(BACKOFF_MAX.as_nanos() as u64);
+        let pass = cx.now.since(attempt.pass_began).max(PASS_MIN);
+        let longest = pass.saturating_mul(2u32.saturating_pow(attempt.back_offs + 1));
+        attempt.back_offs += 1;
+        let nanos = cx.chance.below(longest.min(BACKOFF_MAX).as_nanos() as u64);
         let until = cx.now + core::time::Duration::from_nanos(nanos);
         attempt.phase = Phase::Pause { until };
         State::Acquiring(attempt)

@@ -22,6 +22,9 @@ pub(super) struct Attempt {
     /// A pass has read the area: from then on our own sector says what this attempt wrote there. Not the same as a second
     /// pass: the read of the first may have failed.
     pub looked: bool,
+    /// When the current pass began.
+    pub pass_began: Instant,
+    pub back_offs: u32,
     pub short_holds: u32,
     pub tries: u32,
     pub behind: u32,
@@ -106,6 +109,8 @@ impl Attempt {
             cancelled: false,
             passes: 0,
             looked: false,
+            pass_began: Instant::default(),
+            back_offs: 0,
             short_holds: 0,
             tries: 0,
             behind: 0,

@@ -13,6 +13,8 @@ mod judge;
 mod plan;
 mod world;
 
+use core::time::Duration;
+
 use host::Want;
 use kit::prng::{Replay, seeds};
 use lockmgr::Mutant;
@@ -109,6 +111,33 @@ fn a_quiet_world() {
     let one_seed = std::env::var("SANBLK_SEED").is_ok();
     assert!(one_seed || blocks_read > 0, "lock value blocks are read");
     assert!(one_seed || owners_asked > 0, "owners are asked to let go");
+}
+
+/// Eight hosts want one lease again and again: a host that lost a ballot must not leave the field for longer than the others
+/// take, above all not one for which another has won it meanwhile.
+#[test]
+fn a_crowd_gets_on() {
+    let plan = Plan {
+        hosts: 8,
+        resources: 1,
+        split_percent: 0,
+        doubled_percent: 0,
+        think: Duration::from_millis(15),
+        duration: Duration::from_secs(60),
+        ..Plan::draw(1, Trouble::None, None)
+    };
+    let replay = Replay::of(plan.seed, &format!("{plan:?}"));
+    let mut world = World::new(plan);
+    // Until all have joined.
+    world.mood = Mood::Crowd;
+    world.run(30 * SECOND);
+    let before = world.judge.granted;
+    world.run(60 * SECOND);
+    assert_eq!(world.judge.violations, Vec::<String>::new());
+    let granted = world.judge.granted - before;
+    // Pauses of up to a second after the first lost ballot give 107.
+    assert!(granted > 200, "{granted} grants in 30 s");
+    drop(replay);
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub enum Mood {
     Quiet,
     /// One host takes everything, in turn.
     Only(usize),
+    /// Everybody takes and releases, and does nothing else.
+    Crowd,
 }
 
 pub struct World {

@@ -156,6 +156,9 @@ impl World {
         for resource in 0..self.plan.resources {
             match (self.hosts[host].wants[resource], self.mood) {
                 (Want::Holding, _) => self.release(host, resource),
+                (Want::Nothing, Mood::Crowd) => {
+                    self.acquire(host, resource, Mode::Exclusive, OnOwner::Refuse);
+                }
                 (Want::Nothing, Mood::Only(only)) if only == host && !self.taken[resource] => {
                     self.acquire(host, resource, Mode::Exclusive, OnOwner::Wait);
                 }
