@@ -1,15 +1,19 @@
 //! Lease areas on a file, or on a device that somebody else carries: O_DIRECT, by system calls that may hang.
 //!
 //! ```text
-//!   keeper --Job--> clerk --one job at a time--> worker "slot": the lockspace's own area
-//!      ^             |  ^                    +-> worker "rest": the resources
-//!      +---Answer----+  +----- how it ended ------+
+//!   keeper --Job--> clerk (a table) --one job at a time--> worker "slot": the lockspace's own area
+//!      ^             |  ^   ^                          +-> worker "rest": the resources
+//!      +---Answer----+  |   +--------- how it ended -----------+
+//!                     alarm: what is over
 //! ```
 //!
 //! The *clerk* has the deadlines: it never touches the disk, so a worker that hangs in the kernel costs nobody's time but
 //! that of the jobs behind it, which are answered as failed when theirs is over. A job that has not been started by
 //! then never is. A write that has been is answered [`WriteOutcome::Unknown`], and the fence follows when its system
 //! call, and those of all older writes, have returned: until then it may still land.
+//!
+//! The clerk is a table that each thread locks for a look, never while it waits: a job passes from the keeper to a worker and
+//! its answer back, and no third thread need wake for it.
 //!
 //! Renewals have a worker of their own, because resources on the same device may be slow, or many. More than one would be no
 //! gain: a renewal reads the area and then writes its slot, never both at once, and a device that does not give the one
@@ -22,27 +26,39 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use lockmgr::disk::{DirectDisk, Disk};
 use lockmgr::time::Instant;
 use lockmgr::{IoId, ReadFailed, WriteOutcome};
 
 use super::disk::{Answer, Job, LeaseDisk};
-use super::{now, wait_at_most};
+use super::{WAIT_MAX, now, wait_at_most};
 
 /// All memory is locked, stacks included.
 const STACK: usize = 128 * 1024;
 /// The lockspace's own area, and everything else.
 const LANES: usize = 2;
 
-/// The keeper's end.
+/// The keeper's end. Dropped, the threads end.
 #[derive(Debug)]
 pub struct DirectLeases {
-    /// Unbounded, so that it never blocks; what waits is bounded by the leases of the lockspace, each of which does one thing
-    /// at a time, and goes when its deadline is over.
-    jobs: Sender<Job>,
+    desk: Arc<Desk>,
+    /// Wakes the alarm before its next round.
+    early: Sender<()>,
+}
+
+/// The clerk, for every thread that has to do with it. The threads hold it weakly, so that they end with the keeper.
+#[derive(Debug)]
+struct Desk(Mutex<Clerk>);
+
+impl Desk {
+    fn clerk(&self) -> MutexGuard<'_, Clerk> {
+        // Held for a look into a table.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl DirectLeases {
@@ -62,29 +78,33 @@ impl DirectLeases {
             DirectDisk::open(path, largest)?,
             DirectDisk::open(path, largest)?,
         ];
-        let (jobs, orders) = unbounded();
-        let (tell, ended) = bounded(LANES);
-        let mut hands = Vec::with_capacity(LANES);
-        for (lane, (name, disk)) in ["sanblk-slot", "sanblk-rest"]
+        let (hands, work): (Vec<_>, Vec<_>) = (0..LANES).map(|_| bounded(1)).unzip();
+        let desk = Arc::new(Desk(Mutex::new(Clerk::new(slots, hands, answers))));
+        for (lane, ((name, disk), work)) in ["sanblk-slot", "sanblk-rest"]
             .into_iter()
             .zip(disks)
+            .zip(work)
             .enumerate()
         {
-            let (hand, work) = bounded(1);
-            let tell = tell.clone();
-            start(name, move || serve(lane, disk, &work, &tell))?;
-            hands.push(hand);
+            let desk = Arc::downgrade(&desk);
+            start(name, move || serve(lane, disk, &work, &desk))?;
         }
-        let clerk = Clerk::new(slots, hands, answers);
-        start("sanblk-clerk", move || run(clerk, &orders, &ended))?;
-        Ok(DirectLeases { jobs })
+        let (early, rings) = bounded(1);
+        let of = Arc::downgrade(&desk);
+        start("sanblk-alarm", move || alarm(&of, &rings))?;
+        Ok(DirectLeases { desk, early })
     }
 }
 
 impl LeaseDisk for DirectLeases {
     fn start(&mut self, job: Job) {
-        // Without a clerk there is nobody to answer, and silence shuts the gate.
-        let _ = self.jobs.send(job);
+        let at = now();
+        let soon = parts(&job).3 < at + WAIT_MAX;
+        self.desk.clerk().take(at, job);
+        if soon {
+            // Full: it will wake already. Without an alarm there is nobody to answer, and silence shuts the gate.
+            let _ = self.early.try_send(());
+        }
     }
 }
 
@@ -127,29 +147,26 @@ pub(super) fn perform(disk: &mut impl Disk, job: Job) -> Ended {
 }
 
 /// One job after the other, until the clerk is gone.
-fn serve(lane: usize, mut disk: impl Disk, work: &Receiver<Job>, tell: &Sender<(usize, Ended)>) {
+fn serve(lane: usize, mut disk: impl Disk, work: &Receiver<Job>, desk: &Weak<Desk>) {
     for job in work {
         let ended = perform(&mut disk, job);
-        if tell.send((lane, ended)).is_err() {
+        let Some(desk) = desk.upgrade() else {
             return;
-        }
+        };
+        desk.clerk().ended(now(), lane, ended);
     }
 }
 
-fn run(mut clerk: Clerk, orders: &Receiver<Job>, ended: &Receiver<(usize, Ended)>) {
-    loop {
-        select! {
-            recv(orders) -> job => match job {
-                Ok(job) => clerk.take(now(), job),
-                Err(_) => return,
-            },
-            recv(ended) -> report => match report {
-                Ok((lane, ended)) => clerk.ended(now(), lane, ended),
-                Err(_) => return,
-            },
-            default(wait_at_most(clerk.poll_timeout(), now())) => {}
-        }
+/// Looks for what is over: at every deadline, and about once a second.
+fn alarm(desk: &Weak<Desk>, early: &Receiver<()>) {
+    let mut wait = WAIT_MAX;
+    while early.recv_timeout(wait) != Err(RecvTimeoutError::Disconnected) {
+        let Some(desk) = desk.upgrade() else {
+            return;
+        };
+        let mut clerk = desk.clerk();
         clerk.expire(now());
+        wait = wait_at_most(clerk.poll_timeout(), now());
     }
 }
 

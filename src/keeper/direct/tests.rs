@@ -209,3 +209,20 @@ fn a_file_is_written_and_read_and_never_grows() {
     ));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 2 << 20);
 }
+
+#[test]
+fn its_threads_end_with_it() {
+    let program = std::env::current_exe().unwrap();
+    let dir = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    let path = dir.path().join("leases");
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    let (tell, answers) = unbounded();
+    let disk = DirectLeases::open(&path, SLOTS, tell).unwrap();
+    drop(disk);
+    // Who could still answer would hold the other end.
+    let last = answers.recv_timeout(std::time::Duration::from_secs(60));
+    assert_eq!(
+        last.unwrap_err(),
+        crossbeam_channel::RecvTimeoutError::Disconnected
+    );
+}
