@@ -18,6 +18,7 @@
 use core::time::Duration;
 
 use crate::contract::{JoinError, LostWhy};
+use crate::history::{History, Miss};
 use crate::identity::Identity;
 use crate::io::{IoId, Outbox, Party, WriteOutcome, Writers};
 use crate::mutant::Mutant;
@@ -106,6 +107,8 @@ enum Stage {
     Renewing {
         lease: DeltaLease,
         was: Instant,
+        /// What reading the area took.
+        read: Duration,
         started: Instant,
         next: Instant,
     },
@@ -126,6 +129,7 @@ pub(crate) struct Delta {
     notify: HostSet,
     event: Event,
     notify_until: Option<Instant>,
+    history: History,
     mutant: Option<Mutant>,
 }
 
@@ -145,8 +149,14 @@ impl Delta {
             notify: HostSet::EMPTY,
             event: Event::default(),
             notify_until: None,
+            history: History::default(),
             mutant,
         }
+    }
+
+    /// How it fared.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// Starts to take the slot. Nothing older of ours may still land anywhere.
@@ -154,6 +164,7 @@ impl Delta {
         self.entry = entry;
         let offset = self.us.slot_offset(self.us.host);
         self.sector = OwnSector::new(out, Party::Delta, offset, self.mutant);
+        self.history.acquire_began = Some(now);
         self.look(out, now, now);
     }
 
@@ -326,6 +337,7 @@ impl Delta {
                 };
                 match self.verified(data) {
                     Ok(found) if found == lease => {
+                        self.history.acquired = Some(now);
                         self.stage = Stage::Held {
                             lease,
                             started,
@@ -346,6 +358,7 @@ impl Delta {
                 asked,
             } if io == id => {
                 let Some(data) = data else {
+                    self.missed(now, asked);
                     self.stage = Stage::Held {
                         lease,
                         started,
@@ -357,7 +370,7 @@ impl Delta {
                     self.stage = Stage::Out;
                     return Some(DeltaEvent::Lost(why));
                 }
-                self.renew(out, now, lease, started);
+                self.renew(out, now, lease, started, now.since(asked));
                 Some(DeltaEvent::Area { asked })
             }
             _ => None,
@@ -459,7 +472,23 @@ impl Delta {
         }
     }
 
-    fn renew(&mut self, out: &mut Outbox, now: Instant, old: DeltaLease, was: Instant) {
+    /// A read or write of a renewal failed.
+    fn missed(&mut self, now: Instant, began: Instant) {
+        self.history
+            .missed(match now.since(began) >= self.us.timing.io() {
+                true => Miss::TimedOut,
+                false => Miss::Failed,
+            });
+    }
+
+    fn renew(
+        &mut self,
+        out: &mut Outbox,
+        now: Instant,
+        old: DeltaLease,
+        was: Instant,
+        read: Duration,
+    ) {
         if self.notify_until.is_some_and(|until| until <= now) {
             // The event itself stays readable; only the call ends.
             self.notify = HostSet::EMPTY;
@@ -477,6 +506,7 @@ impl Delta {
         self.stage = Stage::Renewing {
             lease,
             was,
+            read,
             started: now,
             next,
         };
@@ -521,11 +551,19 @@ impl Delta {
             Stage::Renewing {
                 lease,
                 was,
+                read,
                 started,
                 next,
             } => match self.sector.wrote(out, self.window(now, was), id, outcome) {
-                Progress::Pending => None,
+                Progress::Pending => {
+                    if outcome == WriteOutcome::Unknown {
+                        self.missed(now, started);
+                    }
+                    None
+                }
                 Progress::Done => {
+                    self.history
+                        .renewed(lease.timestamp, read, now.since(started));
                     let started = match self.mutant {
                         Some(Mutant::ExtendFromNow) => now,
                         _ => started,
@@ -643,6 +681,7 @@ impl Delta {
                 let len = self.us.geometry.area_bytes() as usize;
                 let deadline = now + self.us.timing.io();
                 let io = out.read(Party::Delta, self.us.offset, len, deadline);
+                self.history.renewal_began = Some(now);
                 self.stage = Stage::Reading {
                     lease,
                     started,

@@ -21,6 +21,7 @@ mod contract;
 mod delta;
 pub mod disk;
 pub mod gate;
+mod history;
 mod identity;
 mod io;
 mod liveness;
@@ -37,6 +38,7 @@ pub mod time;
 pub mod timing;
 
 pub use contract::{DiskId, GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
+pub use history::{History, Miss, RENEWALS_KEPT, Renewal};
 pub use identity::Identity;
 pub use io::{Doubts, IoId, Output, ReadFailed, WriteOutcome, Writers};
 pub use liveness::{Host, HostState};

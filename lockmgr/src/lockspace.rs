@@ -22,6 +22,7 @@ use core::time::Duration;
 use crate::contract::{GateOrder, Input, JoinError, LeaseId, LostWhy, Note, Order};
 use crate::delta::{Delta, DeltaEvent, Entry, earliest};
 use crate::gate::Reclaimed;
+use crate::history::History;
 use crate::identity::Identity;
 use crate::io::{IoId, Outbox, Output, Party, WriteOutcome};
 use crate::liveness::{Host, Peers};
@@ -145,6 +146,11 @@ impl Lockspace {
     pub fn limit(&self) -> Option<Instant> {
         self.membership()
             .map(|(started, _)| started + self.us.timing.give_up())
+    }
+
+    /// How our slot fared.
+    pub fn history(&self) -> &History {
+        self.delta.history()
     }
 
     /// What we hold, and how.

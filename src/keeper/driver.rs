@@ -453,6 +453,7 @@ impl Driver {
             lasts: now.since(self.since),
             generation: self.space.generation(),
             renewed: self.renewed.map(|at| now.since(at)),
+            history: self.space.history().clone(),
             hosts: self.space.hosts(now).filter(ever).collect(),
             held: self.holdings.values().copied().collect(),
             acquiring: self.book.acquiring().collect(),

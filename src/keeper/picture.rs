@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockmgr::ondisk::Name;
-use lockmgr::{Host, LeaseId, LostWhy, Mode};
+use lockmgr::{History, Host, LeaseId, LostWhy, Mode};
 
 /// How a keeper stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +46,8 @@ pub struct Picture {
     pub generation: u64,
     /// Since the start of the last renewal that completed; `None` before the first.
     pub renewed: Option<Duration>,
+    /// How our slot fared.
+    pub history: History,
     /// Every host that ever joined, we too. Empty before the first look.
     pub hosts: Vec<Host>,
     /// What we hold.

@@ -7,7 +7,7 @@ use crate::contract::{Note, Order};
 use crate::gate::Permission;
 use crate::ondisk::{DeltaLease, LeaderFlags, Version};
 use crate::paxos::Mode;
-use crate::{JoinError, LostWhy};
+use crate::{JoinError, LostWhy, Miss, RENEWALS_KEPT};
 
 #[test]
 fn a_free_slot_takes_twice_the_timeout() {
@@ -82,6 +82,36 @@ fn renewals_come_every_twenty_seconds_and_hold_the_gate_open() {
         "{notes:?}"
     );
     assert_eq!(room.hosts[host].gate.check(room.now), Permission::Allowed);
+}
+
+#[test]
+fn renewals_are_remembered_and_what_failed_after_them() {
+    let mut room = Room::new();
+    let host = room.member(1);
+    room.pass(400);
+    let history = room.hosts[host].space.history();
+    let timestamps: Vec<u64> = history.renewals().map(|of| of.timestamp).collect();
+    assert_eq!(timestamps.len(), 21);
+    assert!(timestamps.is_sorted());
+    assert_eq!(history.miss, None);
+    assert!(history.acquire_began < history.acquired && history.acquired < history.renewal_began);
+    room.hosts[host].mute = true;
+    room.pass(40);
+    let history = room.hosts[host].space.history();
+    let last = *history.renewals().last().unwrap();
+    assert_eq!(history.renewals().count(), 21);
+    assert_eq!(Some(&last.timestamp), timestamps.last());
+    assert!(last.next_errors > 0 && last.next_timeouts > 0, "{last:?}");
+    assert_eq!(history.miss, Some(Miss::TimedOut));
+    room.hosts[host].mute = false;
+    room.pass(40);
+    let history = room.hosts[host].space.history();
+    assert_eq!(history.miss, None);
+    let kept: Vec<_> = history.renewals().collect();
+    assert_eq!((*kept[20], kept.len() > 21), (last, true));
+    room.pass(6000);
+    let history = room.hosts[host].space.history();
+    assert_eq!(history.renewals().count(), RENEWALS_KEPT);
 }
 
 #[test]
