@@ -214,7 +214,8 @@ pub async fn handle(
         Request::Renewal(lockspace) => match service.space(lockspace.name) {
             Some(joined) => {
                 let seconds = u32::from(joined.timing.io_timeout_s());
-                Answer::last(Reply::renewal(header, seconds))
+                let states = show::renewals(&joined).await;
+                Answer::states(Reply::renewal(header, seconds), &states)
             }
             None => last(Err(Refusal::NoSpace)),
         },

@@ -1,8 +1,11 @@
 //! STATUS and HOST_STATUS: how things stand, as a stream of states.
 
-use lockmgr::HostState;
+use std::time::Duration;
+
 use lockmgr::ondisk::Name;
+use lockmgr::time::Instant;
 use lockmgr::timing::Timing;
+use lockmgr::{HostState, Miss, Renewal};
 
 use super::clients::{Lease, Phase, Standing as Stands};
 use super::leases;
@@ -12,7 +15,8 @@ use super::wire::flags::{LockspaceFlags, RestrictFlags};
 use super::wire::request::StatusOf;
 use super::wire::structs::{Lockspace, OpenDisk, State};
 use super::wire::text::{
-    ClientText, DaemonText, HostText, LockspaceList, LockspaceText, ResourceList, ResourceText,
+    ClientText, DaemonText, HostText, LockspaceList, LockspaceText, RenewalText, ResourceList,
+    ResourceText,
 };
 use super::wire::{Command, Refusal};
 use crate::daemon::lease::Joined;
@@ -122,9 +126,9 @@ async fn lockspace(service: &Service, joined: &Joined) -> State {
     let flags = spaces::state(service, joined).await;
     let picture = joined.picture().await;
     let standing = picture.as_ref().map(|picture| picture.standing);
-    let renewed = picture.as_ref().and_then(|picture| picture.renewed);
-    let now = seconds();
-    let success = renewed.map_or(0, |age| now.saturating_sub(age.as_secs()));
+    let history = picture.as_ref().map(|picture| picture.history.clone());
+    let history = history.unwrap_or_default();
+    let moment = |at: Option<Instant>| at.map_or(0, Instant::disk_seconds);
     let lost = matches!(
         standing,
         Some(Standing::Lost(_) | Standing::Reclaiming | Standing::Refused)
@@ -151,12 +155,17 @@ async fn lockspace(service: &Service, joined: &Joined) -> State {
         external_used,
         used_by_orphans,
         corrupt_result: 0,
-        acquire_last_result: 1,
-        renewal_last_result: 1,
-        acquire_last_attempt: 0,
-        acquire_last_success: 0,
-        renewal_last_attempt: success,
-        renewal_last_success: success,
+        acquire_last_result: i32::from(
+            history.acquired.is_some() && history.acquired >= history.acquire_began,
+        ),
+        renewal_last_result: history.miss.map_or(1, |miss| match miss {
+            Miss::TimedOut => Refusal::AioTimeout as i32,
+            Miss::Failed => Refusal::Io as i32,
+        }),
+        acquire_last_attempt: moment(history.acquire_began),
+        acquire_last_success: moment(history.acquired),
+        renewal_last_attempt: moment(history.renewal_began),
+        renewal_last_success: history.renewals().last().map_or(0, |last| last.timestamp),
     };
     let sector = u32::try_from(joined.geometry.sector_bytes()).unwrap_or(0);
     let open = OpenDisk {
@@ -268,4 +277,22 @@ pub async fn hosts(service: &Service, lockspace: &Lockspace) -> Result<Vec<State
         State::host(number, host.timestamp, text.to_string())
     });
     Ok(states.collect())
+}
+
+/// RENEWAL: the last ones, the oldest first.
+pub async fn renewals(joined: &Joined) -> Vec<State> {
+    let picture = joined.picture().await;
+    let history = picture.map(|picture| picture.history).unwrap_or_default();
+    let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    let state = |of: &Renewal| {
+        let text = RenewalText {
+            timestamp: of.timestamp,
+            read_ms: milliseconds(of.read),
+            write_ms: milliseconds(of.write),
+            next_timeouts: of.next_timeouts,
+            next_errors: of.next_errors,
+        };
+        State::renewal(of.timestamp, text.to_string())
+    };
+    history.renewals().map(state).collect()
 }

@@ -275,8 +275,7 @@ fn two_hosts_print_what_was_printed() {
     prints(&one, "status_D");
     prints(&one, "host_status");
     prints(&one, "host_status_D");
-    // What renewals there were is not kept.
-    done(&one, "client renewal -s LS");
+    prints(&one, "renewal");
 
     // An event from the other host, and a request that is taken back.
     h1.answers(2);

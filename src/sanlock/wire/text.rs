@@ -6,6 +6,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
+use lockmgr::RENEWALS_KEPT;
 use lockmgr::ondisk::{Geometry, Name};
 
 use super::flags::RestrictFlags;
@@ -90,7 +91,7 @@ impl fmt::Display for DaemonText {
         write!(
             f,
             "our_host_name={} use_watchdog={} high_priority=0 mlock_level=0 quiet_fail=1 debug_renew=0 debug_hosts=0 \
-             debug_clients=0 debug_cmds=0x0 renewal_history_size=180 gid={} uid={} sh_retries=8 \
+             debug_clients=0 debug_cmds=0x0 renewal_history_size={RENEWALS_KEPT} gid={} uid={} sh_retries=8 \
              max_sectors_kb_ignore=0 max_sectors_kb_align=0 max_sectors_kb_num=1024 max_worker_threads={} \
              num_worker_threads={} use_hugepages=none write_init_io_timeout=60 use_aio=1 io_timeout={} \
              watchdog_fire_timeout=60 kill_grace_seconds={} helper_pid={} helper_kill_fd=-1 helper_full_count=0 \
