@@ -10,7 +10,7 @@ use crate::config::{NoPath, Policy};
 
 pub use lease::{
     HostReport, HostWord, KeeperSessionReport, KeeperSessionWord, LeaseReport, LockspaceReport,
-    LockspaceWord, LockspacesReport, ModeWord,
+    LockspaceWord, LockspacesReport, ModeWord, RenewalsReport,
 };
 
 /// Answer to `status`.

@@ -54,6 +54,9 @@ pub struct LockspaceReport {
     pub reason: Option<String>,
     /// Milliseconds since the start of the last renewal that completed.
     pub renewed_ms: Option<u64>,
+    /// What the last renewals took; `None` before the first.
+    #[serde(default)]
+    pub renewals: Option<RenewalsReport>,
     /// Every host that ever joined, we too, as the last renewal showed them.
     pub hosts: Vec<HostReport>,
     /// What we hold.
@@ -76,6 +79,21 @@ pub struct LockspaceReport {
     /// Commands that make this host a member again that can hold leases, without a reboot; none unless they are lost for good.
     #[serde(default)]
     pub way_back: Vec<String>,
+}
+
+/// The last renewals of a lockspace, at most 180. A renewal reads the area of the host ids, and then writes our slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RenewalsReport {
+    /// How many.
+    pub count: usize,
+    /// What the last one took, in milliseconds.
+    pub last_ms: u64,
+    /// What the slowest one took, in milliseconds.
+    pub slowest_ms: u64,
+    /// Reads and writes that ended since the first of them because they took an `io_timeout`.
+    pub timeouts: u64,
+    /// Those that failed sooner.
+    pub errors: u64,
 }
 
 /// What a lockspace's session does, as one word.

@@ -35,11 +35,21 @@ fn lockspace(text: &mut String, space: &LockspaceReport) {
         LockspaceWord::Leaving => "leaving".to_owned(),
         LockspaceWord::Stuck => "its keeper does not answer".to_owned(),
     };
-    let renewed = match space.renewed_ms {
+    // Writing to a String cannot fail.
+    let mut renewed = match space.renewed_ms {
         Some(age) => format!("  renewed {} s ago", age / 1000),
         None => String::new(),
     };
-    // Writing to a String cannot fail.
+    if let Some(of) = &space.renewals {
+        let _ = write!(
+            renewed,
+            " in {} ms, slowest of {} in {} ms",
+            of.last_ms, of.count, of.slowest_ms
+        );
+        if of.timeouts + of.errors > 0 {
+            let _ = write!(renewed, ", {} timed out, {} failed", of.timeouts, of.errors);
+        }
+    }
     let _ = writeln!(
         text,
         "lockspace {name}  at {path}:{offset_bytes}  host {host_id}, generation {generation}  {state}{renewed}"

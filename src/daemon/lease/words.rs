@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockmgr::ondisk::{HostId, Name};
 use lockmgr::timing::Timing;
-use lockmgr::{DiskId, HostState, JoinError, LeaseError, LeaseId, Mode};
+use lockmgr::{DiskId, History, HostState, JoinError, LeaseError, LeaseId, Mode, Renewal};
 
 use super::add::NotAdded;
 use super::follow::OnGroup;
@@ -12,7 +12,9 @@ use super::{Carried, Joined, LOCKSPACES_MAX};
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Holding, Picture, Standing, why_lost};
 use crate::lease::place::Place;
-use crate::report::{HostReport, HostWord, LeaseReport, LockspaceReport, LockspaceWord, ModeWord};
+use crate::report::{
+    HostReport, HostWord, LeaseReport, LockspaceReport, LockspaceWord, ModeWord, RenewalsReport,
+};
 
 const STATUS: &str = "sanblk lease status shows how things stand";
 
@@ -329,6 +331,7 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
         renewed_ms: picture
             .and_then(|picture| picture.renewed)
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        renewals: picture.and_then(|picture| renewals(&picture.history)),
         hosts: picture.map_or_else(Vec::new, |p| p.hosts.iter().map(host).collect()),
         leases: held.iter().map(|holding| lease(joined, holding)).collect(),
         acquiring_offsets: here.iter().map(|id| id.offset()).collect(),
@@ -350,4 +353,18 @@ pub fn lockspace(joined: &Joined, picture: Option<&Picture>) -> LockspaceReport 
             .map_or_else(Vec::new, Carried::sessions),
         way_back: Vec::new(),
     }
+}
+
+fn renewals(history: &History) -> Option<RenewalsReport> {
+    let took = |of: &Renewal| u64::try_from((of.read + of.write).as_millis()).unwrap_or(u64::MAX);
+    Some(RenewalsReport {
+        count: history.renewals().count(),
+        last_ms: history.renewals().last().map(took)?,
+        slowest_ms: history.renewals().map(took).max()?,
+        timeouts: history
+            .renewals()
+            .map(|of| u64::from(of.next_timeouts))
+            .sum(),
+        errors: history.renewals().map(|of| u64::from(of.next_errors)).sum(),
+    })
 }
