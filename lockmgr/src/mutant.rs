@@ -28,4 +28,6 @@ pub enum Mutant {
     ClearRequest,
     /// Takes every call of another host for a request for each lease that it holds.
     HearEveryCall,
+    /// Leaves the field for up to a second after every lost ballot: safe, but a crowd hardly gets on.
+    PauseLong,
 }

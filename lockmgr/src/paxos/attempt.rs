@@ -32,8 +32,8 @@ use crate::timing::{BACKOFF_MAX, OWNER_POLL, PASS_MIN};
 
 /// Passes after which an attempt gives up: others keep winning, or a record stays damaged.
 const PASSES_MAX: u32 = 64;
-/// Attempts to get past hosts that only pass through on their way to a shared lease: together some seconds.
-const SHORT_HOLDS_MAX: u32 = 12;
+/// Attempts to get past hosts that only pass through on their way to a shared lease.
+const SHORT_HOLDS_MAX: u32 = 8;
 /// Reads that may fail, and looks at a damaged record, before that is the answer.
 const TRIES_MAX: u32 = 4;
 /// Passes that wait for a leader to catch up with the ballots in the host sectors.
@@ -60,7 +60,10 @@ impl Lease {
     /// which is about what this pass took, and more only if there are many: from twice that on, doubled each time.
     fn back_off(&mut self, cx: &mut Cx, mut attempt: Attempt) -> Next {
         let pass = cx.now.since(attempt.pass_began).max(PASS_MIN);
-        let longest = pass.saturating_mul(2u32.saturating_pow(attempt.back_offs + 1));
+        let longest = match cx.mutated(Mutant::PauseLong) {
+            true => BACKOFF_MAX,
+            false => pass.saturating_mul(2u32.saturating_pow(attempt.back_offs + 1)),
+        };
         attempt.back_offs += 1;
         let nanos = cx.chance.below(longest.min(BACKOFF_MAX).as_nanos() as u64);
         let until = cx.now + core::time::Duration::from_nanos(nanos);

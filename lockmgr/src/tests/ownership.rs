@@ -3,7 +3,7 @@
 use super::room::{AREA, LEASE, Room, host_id, name};
 use crate::contract::{LeaseId, Note, Order};
 use crate::gate::Permission;
-use crate::ondisk::{Geometry, LeaderFlags, Version};
+use crate::ondisk::{BallotBlock, DBLOCK_RELEASED, Geometry, LeaderFlags, PaxosLeader, Version};
 use crate::paxos::{LeaseError, Mode, OnOwner};
 use crate::time::Instant;
 use crate::{HostState, LostWhy};
@@ -36,6 +36,107 @@ fn exclusive_is_refused_to_others_and_handed_over() {
     );
     room.holds(two, Mode::Exclusive);
     assert_eq!((room.leader().owner_id, room.leader().lver), (2, 2));
+}
+
+/// A value that was accepted in ballot `mbal` for this version.
+fn accepted(lver: u64, mbal: u64, host: u64) -> BallotBlock {
+    BallotBlock {
+        mbal,
+        bal: mbal,
+        inp: host,
+        inp2: 1,
+        inp3: 1000,
+        lver,
+    }
+}
+
+/// In an earlier life host 1 accepted that host 2 owns version 1, and stopped before it wrote that.
+#[test]
+fn what_was_accepted_binds_though_the_first_read_fails() {
+    let mut room = Room::new();
+    let (one, _two) = (room.member(1), room.member(2));
+    room.pass(40);
+    room.put_voted(1, accepted(1, 2001, 2), 0);
+    room.hosts[one].blind = true;
+    room.acquire(one, Mode::Exclusive, OnOwner::Refuse);
+    room.pass(2);
+    let held = LeaseError::HeldBy {
+        host: 2,
+        generation: 1,
+    };
+    assert_eq!(room.error(one), held);
+    assert_eq!((room.leader().owner_id, room.leader().lver), (2, 1));
+}
+
+/// An earlier attempt of host 1 was given up after it had proposed itself for version 1, and took that back. Others may have seen
+/// either.
+#[test]
+fn what_an_attempt_gave_back_the_next_one_does_not_keep() {
+    let mut room = Room::new();
+    let one = room.member(1);
+    room.put_voted(1, accepted(1, 2001, 1), DBLOCK_RELEASED);
+    room.holds(one, Mode::Exclusive);
+    assert_eq!((room.leader().owner_id, room.leader().lver), (1, 2));
+}
+
+/// Host 3 wrote version 6 for host 2, which had let go of it before that, and has begun a ballot for version 7 since: that took the
+/// place of its RELEASED.
+#[test]
+fn an_owner_that_has_gone_on_has_let_go() {
+    let mut room = Room::new();
+    let (one, _two) = (room.member(1), room.member(2));
+    room.pass(40);
+    let leader = PaxosLeader {
+        owner_id: 2,
+        owner_generation: 1,
+        lver: 6,
+        timestamp: 1000,
+        write_id: 3,
+        ..room.leader()
+    };
+    room.put_leader(&leader);
+    room.put_voted(2, accepted(6, 2002, 2), 0);
+    room.acquire(one, Mode::Exclusive, OnOwner::Refuse);
+    let held = LeaseError::HeldBy {
+        host: 2,
+        generation: 1,
+    };
+    assert_eq!(room.error(one), held, "it may not know yet that it owns it");
+    room.put_voted(2, accepted(6, 2002, 2), DBLOCK_RELEASED);
+    room.holds(one, Mode::Exclusive);
+    let mut room = Room::new();
+    let (one, _two) = (room.member(1), room.member(2));
+    room.pass(40);
+    room.put_leader(&leader);
+    let begun = BallotBlock {
+        mbal: 4002,
+        lver: 7,
+        ..BallotBlock::default()
+    };
+    room.put_voted(2, begun, 0);
+    room.holds(one, Mode::Exclusive);
+    assert_eq!((room.leader().owner_id, room.leader().lver), (1, 7));
+}
+
+/// While host 1 decides version 1 for itself another host writes that version, for host 2, which has let go of it since.
+#[test]
+fn a_leader_that_is_there_is_not_written_again() {
+    let mut room = Room::new();
+    let one = room.member(1);
+    let leader = PaxosLeader {
+        owner_id: 2,
+        owner_generation: 1,
+        lver: 1,
+        timestamp: 0,
+        write_id: 2,
+        ..room.leader()
+    };
+    let mut bytes = vec![0; 512];
+    leader.emit(&mut bytes);
+    // After its ballot and its value.
+    room.intruder = Some((2, AREA, bytes));
+    room.holds(one, Mode::Exclusive);
+    assert_eq!((room.leader().owner_id, room.leader().lver), (1, 2));
 }
 
 #[test]

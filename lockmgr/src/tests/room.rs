@@ -4,9 +4,12 @@ use core::time::Duration;
 
 use crate::contract::{GateOrder, Input, LeaseId, Note, Order};
 use crate::gate::Gate;
-use crate::io::{Output, WriteOutcome};
+use crate::io::{Output, ReadFailed, WriteOutcome};
 use crate::lockspace::Lockspace;
-use crate::ondisk::{DeltaLease, DeltaSlot, Geometry, HostId, Name, PaxosLeader, init};
+use crate::ondisk::{
+    BallotBlock, Dblock, DeltaLease, DeltaSlot, Geometry, HostId, HostSector, Name, PaxosLeader,
+    init,
+};
 use crate::paxos::{LeaseError, Mode, OnOwner};
 use crate::time::Instant;
 use crate::timing::Timing;
@@ -31,6 +34,8 @@ pub struct Host {
     pub mute: bool,
     /// Its reads hang: never answered.
     pub deaf: bool,
+    /// Its next read fails.
+    pub blind: bool,
     pub dead: bool,
 }
 
@@ -40,6 +45,8 @@ pub struct Room {
     pub now: Instant,
     pub hosts: Vec<Host>,
     pub writes: Vec<u64>,
+    /// After so many more writes somebody else writes these bytes there.
+    pub intruder: Option<(usize, u64, Vec<u8>)>,
 }
 
 impl Room {
@@ -62,6 +69,7 @@ impl Room {
             now: Instant::from_nanos(1_000_000_000_000),
             hosts: Vec::new(),
             writes: Vec::new(),
+            intruder: None,
         }
     }
 
@@ -83,6 +91,7 @@ impl Room {
             notes: Vec::new(),
             mute: false,
             deaf: false,
+            blind: false,
             dead: false,
         });
         let host = self.hosts.len() - 1;
@@ -116,11 +125,16 @@ impl Room {
                 notes,
                 mute,
                 deaf,
+                blind,
                 ..
             } = &mut self.hosts[host];
             let give_up = Timing::DEFAULT.give_up();
             match output {
                 Output::Read { .. } if *deaf => {}
+                Output::Read { id, .. } if core::mem::take(blind) => {
+                    let data = Err(ReadFailed);
+                    space.handle(now, Input::Read { id, data });
+                }
                 Output::Read {
                     id, offset, len, ..
                 } => {
@@ -143,6 +157,14 @@ impl Room {
                     self.writes.push(offset);
                     self.disk[offset as usize..offset as usize + bytes.len()]
                         .copy_from_slice(&bytes);
+                    if let Some((after, _, _)) = &mut self.intruder {
+                        *after -= 1;
+                    }
+                    if let Some((_, at, bytes)) = self.intruder.take_if(|(after, _, _)| *after == 0)
+                    {
+                        let at = at as usize;
+                        self.disk[at..at + bytes.len()].copy_from_slice(&bytes);
+                    }
                     let outcome = WriteOutcome::Done;
                     space.handle(now, Input::Wrote { id, outcome });
                 }
@@ -241,6 +263,20 @@ impl Room {
 
     pub fn leader(&self) -> PaxosLeader {
         PaxosLeader::parse(&self.disk[AREA as usize..]).unwrap()
+    }
+
+    pub fn put_leader(&mut self, leader: &PaxosLeader) {
+        leader.emit(&mut self.disk[AREA as usize..AREA as usize + 512]);
+    }
+
+    /// What this host says in its sector of the lease.
+    pub fn put_voted(&mut self, number: u64, ballot: BallotBlock, flags: u32) {
+        let at = (AREA + Geometry::B512_M1.host_sector(host_id(number))) as usize;
+        let said = HostSector {
+            dblock: Dblock::Voted { ballot, flags },
+            ..HostSector::default()
+        };
+        said.emit(&mut self.disk[at..at + 512]);
     }
 
     pub fn seen(&self, host: usize, number: u64) -> crate::Host {

@@ -113,10 +113,8 @@ fn a_quiet_world() {
     assert!(one_seed || owners_asked > 0, "owners are asked to let go");
 }
 
-/// Eight hosts want one lease again and again: a host that lost a ballot must not leave the field for longer than the others
-/// take, above all not one for which another has won it meanwhile.
-#[test]
-fn a_crowd_gets_on() {
+/// How often eight hosts that want one lease again and again get it in 30 s.
+fn crowd(mutant: Option<Mutant>) -> u64 {
     let plan = Plan {
         hosts: 8,
         resources: 1,
@@ -124,20 +122,28 @@ fn a_crowd_gets_on() {
         doubled_percent: 0,
         think: Duration::from_millis(15),
         duration: Duration::from_secs(60),
-        ..Plan::draw(1, Trouble::None, None)
+        ..Plan::draw(1, Trouble::None, mutant)
     };
     let replay = Replay::of(plan.seed, &format!("{plan:?}"));
     let mut world = World::new(plan);
-    // Until all have joined.
     world.mood = Mood::Crowd;
+    // Until all have joined.
     world.run(30 * SECOND);
     let before = world.judge.granted;
     world.run(60 * SECOND);
     assert_eq!(world.judge.violations, Vec::<String>::new());
-    let granted = world.judge.granted - before;
-    // Pauses of up to a second after the first lost ballot give 107.
-    assert!(granted > 200, "{granted} grants in 30 s");
     drop(replay);
+    world.judge.granted - before
+}
+
+/// Who lost a ballot must not leave the field for longer than the others take: above all not where another has won it for him.
+#[test]
+fn a_crowd_gets_on() {
+    let (granted, slow) = (crowd(None), crowd(Some(Mutant::PauseLong)));
+    assert!(
+        granted > 2 * slow,
+        "{granted} grants, {slow} with long pauses"
+    );
 }
 
 #[test]
@@ -159,41 +165,16 @@ fn storage_comes_and_goes() {
     );
 }
 
-/// Another host wrote version 6 for host 2, which gave it back and began a ballot for version 7 before it was cut off: its
-/// RELEASED was gone with that, and the lease was stuck.
-#[test]
-fn an_owner_that_has_gone_on_has_let_go() {
-    let plan = Plan::draw(2070, Trouble::Storage, None);
-    sound_plan(Plan {
-        doubled_percent: 0,
-        ..plan
-    });
-}
-
-/// The first read of an attempt failed, and it forgot what it had voted for, and that it had given it back.
-#[test]
-fn an_attempt_that_could_not_read_forgets_nothing() {
-    sound(50716, Trouble::Everything);
-}
-
-/// A version that an attempt had given back was decided for it all the same, by the next attempt of the same host.
-#[test]
-fn what_was_given_back_is_not_kept_by_the_next_attempt() {
-    sound(57489, Trouble::Storage);
+/// A seed of the soak that found something once, with the pauses of that time, by which its story went as it did.
+fn found(seed: u64, trouble: Trouble) -> Plan {
+    Plan::draw(seed, trouble, Some(Mutant::PauseLong))
 }
 
 /// Hosts stood still when peace came, and heard that a copy of a write was over before they heard that there was one.
 #[test]
 fn what_came_while_a_host_stood_still_keeps_its_order() {
-    sound(35620, Trouble::Everything);
-    sound(13934, Trouble::Torn);
-}
-
-/// A host helped to decide a version that its owner had let go of meanwhile, and wrote it over the next one.
-#[test]
-fn a_leader_that_is_there_is_not_written_again() {
-    let judge = sound(35065, Trouble::None).judge;
-    assert_eq!(judge.latest_commit, 0, "nobody was late");
+    sound_plan(found(35620, Trouble::Everything));
+    sound_plan(found(13934, Trouble::Torn));
 }
 
 #[test]
