@@ -11,10 +11,6 @@ use crate::report::{GateReport, GateWord};
 use super::events;
 use super::volume::Volume;
 
-/// How writes come to leave again after a lease was lost.
-const WAY_BACK: &str =
-    "to write again: deactivate what is on it, sanblk lease leave, detach, attach, and join again";
-
 impl Volume {
     /// Its writes, for the keeper of a lease that they shall depend on.
     ///
@@ -64,7 +60,8 @@ pub(super) fn told(permission: Permission, waiting: u32) -> String {
             "the lease was not renewed in time: no write leaves any more, {waiting} wait; reads go on"
         ),
         Permission::Revoked => format!(
-            "a lease is lost: {waiting} waiting writes fail, and so does every later one; reads go on; {WAY_BACK}"
+            "a lease is lost: {waiting} waiting writes fail, and so does every later one; reads go on; sanblk status \
+             prints the way back"
         ),
         Permission::Granted => format!(
             "every lease was found as it was left and is held again: {waiting} waiting writes leave"
@@ -81,8 +78,9 @@ pub(super) fn sentence(gate: &GateReport) -> Option<String> {
         GateWord::Shut => Some(format!(
             "the lease's deadline passed at {since}: {waiting} writes wait until the leases are won back or lost; reads go on"
         )),
+        // The commands of the way back follow by themselves.
         GateWord::Refused => Some(format!(
-            "a lease was lost at {since}: every write fails; reads go on; {WAY_BACK}"
+            "a lease was lost at {since}: every write fails; reads go on"
         )),
     }
 }
@@ -113,7 +111,7 @@ mod tests {
             "{shut}"
         );
         let refused = sentence(&gate(GateWord::Refused)).unwrap();
-        assert!(refused.contains(WAY_BACK), "{refused}");
-        assert!(told(Permission::Revoked, 3).contains(WAY_BACK));
+        assert!(refused.contains("every write fails"), "{refused}");
+        assert!(told(Permission::Revoked, 3).contains("way back"));
     }
 }
