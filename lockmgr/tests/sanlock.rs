@@ -1,7 +1,6 @@
 //! The real program at work on areas that we wrote, and we on areas that it wrote. Its `direct` commands need no
 //! daemon, no root and no configuration.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,32 +14,10 @@ use lockmgr::ondisk::{
     Request, RindexEntry, RindexHeader,
 };
 
-/// The unpacked program: named by the lab, or unpacked by it now.
+/// The unpacked program; asked for once.
 fn sanlock() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        if let Some(path) = env::var_os("SANBLK_SANLOCK") {
-            return PathBuf::from(path);
-        }
-        let output = Command::new(env!("CARGO"))
-            .args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--package=lab",
-                "--",
-                "sanlock-path",
-            ])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-            .output()
-            .expect("cargo runs");
-        assert!(
-            output.status.success(),
-            "this test needs a real sanlock, and `cargo lab sanlock-path` could not bring one:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    })
+    PROGRAM.get_or_init(kit::program::sanlock)
 }
 
 const AREAS: u64 = 4;

@@ -1,6 +1,5 @@
 //! `sanblk lease` and the real program on the same file. Its `direct` commands need neither daemon nor root.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,33 +8,10 @@ use crate::lease::Device;
 
 const MIB: usize = 1 << 20;
 
-/// The unpacked program: named by the lab, or unpacked by it now.
+/// The unpacked program; asked for once.
 fn sanlock() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        if let Some(path) = env::var_os("SANBLK_SANLOCK") {
-            return PathBuf::from(path);
-        }
-        let words = [
-            "run",
-            "--quiet",
-            "--locked",
-            "--package=lab",
-            "--",
-            "sanlock-path",
-        ];
-        let output = Command::new(env!("CARGO"))
-            .args(words)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("cargo runs");
-        assert!(
-            output.status.success(),
-            "this test needs a real sanlock, and `cargo lab sanlock-path` could not bring one:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    })
+    PROGRAM.get_or_init(kit::program::sanlock)
 }
 
 /// Runs a `direct` command and returns what it prints.

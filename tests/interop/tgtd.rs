@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl Tgtd {
     /// Starts a target; `parameters` are tgt's own names of login keys, with values.
     pub fn start(parameters: &[(&str, &str)]) -> Tgtd {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let program = program();
+        let program = kit::program::tgtd();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("sanblk-tgt-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder for the target");
@@ -127,31 +127,6 @@ impl Drop for Tgtd {
         let _ = self.process.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// The unpacked program: named by the lab, or unpacked by it now.
-fn program() -> PathBuf {
-    if let Some(path) = env::var_os("SANBLK_TGTD") {
-        return PathBuf::from(path);
-    }
-    let output = Command::new(env!("CARGO"))
-        .args([
-            "run",
-            "--quiet",
-            "--locked",
-            "--package=lab",
-            "--",
-            "tgt-path",
-        ])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .output()
-        .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "this test needs a real tgtd, and `cargo lab tgt-path` could not bring one:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 fn free_port(host: &str) -> SocketAddr {

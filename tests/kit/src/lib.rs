@@ -1,4 +1,4 @@
-//! A simulated iSCSI target, network and world, for tests only: seeded, without sockets, clock or threads.
+//! For tests only: a simulated iSCSI target, network and world, seeded, without sockets, clock or threads; and real programs.
 //!
 //! - [`prng`]: the only source of chance
 //! - [`disk`]: logical units with faults on demand
@@ -9,6 +9,7 @@
 //! - [`memory`]: payload buffers and the turn of a send
 //! - [`pair`]: one session against the target
 //! - [`conformance`]: bodies of tests for the simulated target and for real ones
+//! - [`program`]: real programs, as the lab unpacks them
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -18,5 +19,6 @@ pub mod memory;
 pub mod net;
 pub mod pair;
 pub mod prng;
+pub mod program;
 pub mod target;
 pub mod world;
