@@ -448,6 +448,19 @@ impl Session {
         }
     }
 
+    /// Sends a NOP-Out that no target answers (RFC 7143, 11.18: no Initiator Task Tag), unless something waits to be sent
+    /// anyhow: a segment for the other end's TCP to acknowledge when no more pings may be unanswered. Returns whether one
+    /// was queued.
+    pub fn nudge(&mut self) -> bool {
+        match &mut self.state {
+            State::FullFeature(session) if session.outbox.immediates.is_empty() => {
+                let lun = Lun::default();
+                session.queue(Immediate::Acknowledgement { lun }).is_ok()
+            }
+            State::FullFeature(_) | State::LoggingIn(_) | State::Closed(_) => false,
+        }
+    }
+
     /// Pings that are unanswered.
     pub fn pings(&self) -> u32 {
         match &self.state {

@@ -462,10 +462,11 @@ impl Path {
 
     /// Sends a ping: of itself because of its silence, or as a witness for another path's.
     pub(crate) fn probe(&mut self, now: Instant) {
+        let nudges = self.silence.wants_nudge(now);
         let queued = self
             .session
             .as_mut()
-            .is_some_and(|session| session.ping(now));
+            .is_some_and(|session| session.ping(now) || (nudges && session.nudge()));
         self.silence.probed(now, queued);
     }
 

@@ -23,7 +23,8 @@
 //! | none | stuck | silent | there is none | dead after 1 s |
 //!
 //! A probe leaves after half of the time to suspicion, so that a path that is only slow answers it and is not
-//! suspected. Nothing here sends, and no clock is read: the volume asks what is due.
+//! suspected. A target that does IO in its receive thread soon leaves all pings unanswered, and no more may be sent; yet its
+//! link may be cut then. So it gets a NOP-Out without an answer now and then. Nothing here sends, and no clock is read: the volume asks what is due.
 
 use core::time::Duration;
 
@@ -37,6 +38,9 @@ const SUSPECT_FLOOR: Duration = Duration::from_millis(30);
 const GAP_MAX: Duration = Duration::from_millis(500);
 /// Probes of a suspect path, and of those that bear witness against it, follow each other so.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(50);
+/// Where no further ping may be sent and all is acknowledged: a NOP-Out without an answer follows the last one so. Some 10 KB in
+/// the other end's buffer by the time that the command timeout ends it.
+const NUDGE_EVERY: Duration = Duration::from_millis(250);
 /// A silent connection is looked at so often.
 pub(crate) const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 /// A busy one so often: its round trip is wanted.
@@ -98,6 +102,8 @@ pub(crate) struct Silence {
     /// Every sample since then saw segments on the wire.
     unacknowledged_since: Option<Instant>,
     probed_at: Instant,
+    /// When a probe was last really sent.
+    queued_at: Instant,
     /// Bytes of probes whose acknowledgement has not been seen.
     probe_bytes: u64,
     gap: Gap,
@@ -116,6 +122,7 @@ impl Silence {
             sampled_at: Instant::default(),
             unacknowledged_since: None,
             probed_at: Instant::default(),
+            queued_at: Instant::default(),
             probe_bytes: 0,
             gap: Gap::default(),
             suspicion: None,
@@ -173,6 +180,7 @@ impl Silence {
     pub(crate) fn probed(&mut self, now: Instant, queued: bool) {
         self.probed_at = now;
         if queued {
+            self.queued_at = now;
             self.probe_bytes += PROBE_BYTES;
         }
     }
@@ -304,6 +312,13 @@ impl Silence {
     /// Whether a probe should leave now.
     pub(crate) fn wants_probe(&self, now: Instant) -> bool {
         self.outstanding_since.is_some() && now >= self.next_probe()
+    }
+
+    /// Whether a probe that needs no answer should leave in place of a ping that may not: else nothing would be on the wire, and
+    /// TCP could not tell that the link is gone.
+    pub(crate) fn wants_nudge(&self, now: Instant) -> bool {
+        let acknowledged = self.sample.is_some_and(|sample| sample.unacked == 0);
+        acknowledged && now >= self.queued_at + NUDGE_EVERY
     }
 
     /// Whether a path that is not silent itself should be probed, to bear witness.

@@ -145,6 +145,32 @@ fn a_target_that_stops_reading_is_not_dead() {
     host.assert_good_manners();
 }
 
+/// Every ping that may be unanswered is, and acknowledged: of the cut TCP would know nothing, and the command timeout had to find it.
+#[test]
+fn a_target_that_stopped_reading_is_dead_when_its_link_is_cut() {
+    let mut host = two_paths();
+    host.world.happen(Incident::StopReading(0, seconds(60)));
+    for tag in 0..4 {
+        host.write(tag, u64::from(tag) * 8, 8, 1);
+    }
+    host.pass(seconds(2));
+    assert_eq!((host.done.len(), &deaths(&host)[..]), (2, &[][..]));
+    host.cut(0);
+    host.pass(seconds(2));
+    assert!(
+        matches!(
+            deaths(&host)[..],
+            [(PathId(0), Dead::WhileOthersLive { .. })]
+        ),
+        "{:?}",
+        deaths(&host)
+    );
+    host.heal(0);
+    host.pass(seconds(70));
+    assert_eq!(host.done.len(), 4);
+    host.assert_good_manners();
+}
+
 #[test]
 fn commands_that_hang_on_one_path_only_are_steered_around() {
     let mut host = two_paths();
