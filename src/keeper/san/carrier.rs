@@ -36,7 +36,9 @@ use super::debt::Debt;
 use super::nexus::{Nexus, Phase, Stage as SessionStage, Trouble};
 use super::patience::{LOGOUT, PING_AFTER, Patience};
 use super::silence::Silence;
-use super::tasks::{Kind, PIECE, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work};
+use super::tasks::{
+    Gathering, Kind, PIECE, READ_AHEAD, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work,
+};
 use super::{PortalPicture, PortalState, SanConfig};
 use crate::keeper::disk::{Answer, Job};
 
@@ -82,6 +84,8 @@ pub(super) struct Carrier {
     current: usize,
     slots: Slots,
     tasks: Vec<Task>,
+    /// The reads that they are pieces of.
+    reads: Vec<Gathering>,
     /// The youngest write that was answered as unknown and is over, not told yet.
     proven: Option<IoId>,
     /// Writes that were answered as doubled, and may land once more.
@@ -133,6 +137,7 @@ impl Carrier {
             nexuses,
             current: 0,
             tasks: Vec::new(),
+            reads: Vec::new(),
             proven: None,
             doubled: Vec::new(),
             outputs: VecDeque::new(),
@@ -151,21 +156,35 @@ impl Carrier {
                 id, offset, bytes, ..
             } => (*id, *offset, bytes.len()),
         };
-        let fits = self.fits(offset, len) && self.tasks.len() < TASKS && !self.stopping;
+        let pieces = match job {
+            Job::Read { .. } => len.div_ceil(self.piece()),
+            Job::Write { .. } => 1,
+        };
+        let room = self.tasks.len() + pieces <= TASKS;
+        let fits = self.fits(offset, len) && room && !self.stopping;
         let waiting = Stage::Waiting { not_before: now };
         match job {
             Job::Read { deadline, .. } if fits && self.collecting() + len <= READ_BYTES => {
-                self.tasks.push(Task {
+                self.reads.push(Gathering {
                     id,
-                    offset,
-                    until: deadline_of(deadline),
-                    work: Work::Read {
-                        data: vec![0; len],
-                        done: 0,
-                        moved: false,
-                    },
-                    stage: waiting,
+                    data: vec![0; len],
+                    missing: len,
                 });
+                let longest = self.piece();
+                for (piece, at) in (0..len).step_by(longest).enumerate() {
+                    self.tasks.push(Task {
+                        id,
+                        piece: piece as u32,
+                        offset: offset + at as u64,
+                        until: deadline_of(deadline),
+                        work: Work::Read {
+                            at,
+                            len: longest.min(len - at),
+                            moved: false,
+                        },
+                        stage: waiting,
+                    });
+                }
             }
             Job::Read { .. } => self.answer(Answer::Read {
                 id,
@@ -179,6 +198,7 @@ impl Carrier {
             } if fits && len <= PIECE as usize => {
                 self.tasks.push(Task {
                     id,
+                    piece: 0,
                     offset,
                     until: self.patience.last_call(deadline_of(deadline)),
                     work: Work::Write {
@@ -206,8 +226,33 @@ impl Carrier {
     }
 
     fn collecting(&self) -> usize {
-        let reads = self.tasks.iter().filter(|task| !task.is_write());
-        reads.map(Task::len).sum()
+        self.reads.iter().map(|read| read.data.len()).sum()
+    }
+
+    /// Bytes of the longest piece of a read: whole blocks.
+    fn piece(&self) -> usize {
+        let block = self.facts.identity.block_len;
+        let most = self.facts.max_transfer_blocks;
+        most.map_or(PIECE, |blocks| {
+            blocks.max(1).saturating_mul(block).min(PIECE)
+        }) as usize
+    }
+
+    /// Commands of this read that are under way.
+    #[cfg(test)]
+    pub fn pieces_out(&self, id: IoId) -> usize {
+        self.slots.pieces(id)
+    }
+
+    /// A read has failed, whatever its other pieces bring.
+    fn fail_read(&mut self, id: IoId) {
+        while let Some(at) = self.tasks.iter().position(|task| task.id == id) {
+            self.leave_slot(at);
+            self.tasks.remove(at);
+        }
+        self.reads.retain(|read| read.id != id);
+        let data = Err(ReadFailed);
+        self.answer(Answer::Read { id, data });
     }
 
     /// Fills a send.
@@ -300,14 +345,13 @@ impl Carrier {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
+        while let Some(id) = self.reads.first().map(|read| read.id) {
+            self.fail_read(id);
+        }
         for task in std::mem::take(&mut self.tasks) {
-            match (&task.work, task.stage) {
-                (Work::Write { .. }, Stage::Out { .. }) => self.tasks.push(task),
-                (Work::Write { .. }, Stage::Waiting { .. }) => self.over(task.id),
-                (Work::Read { .. }, _) => self.answer(Answer::Read {
-                    id: task.id,
-                    data: Err(ReadFailed),
-                }),
+            match task.stage {
+                Stage::Out { .. } => self.tasks.push(task),
+                Stage::Waiting { .. } => self.over(task.id),
             }
         }
         for index in 0..self.nexuses.len() {
@@ -371,15 +415,14 @@ impl Carrier {
             }
         }
         while let Some(at) = self.tasks.iter().position(|task| task.until <= now) {
-            self.leave_slot(at);
-            let task = self.tasks.remove(at);
-            let id = task.id;
-            match task.work {
-                Work::Write { .. } => self.over(id),
-                Work::Read { .. } => self.answer(Answer::Read {
-                    id,
-                    data: Err(ReadFailed),
-                }),
+            let id = self.tasks[at].id;
+            match self.tasks[at].is_write() {
+                true => {
+                    self.leave_slot(at);
+                    self.tasks.remove(at);
+                    self.over(id);
+                }
+                false => self.fail_read(id),
             }
         }
     }
@@ -394,8 +437,10 @@ impl Carrier {
         }
     }
 
-    fn position(&self, id: Option<IoId>) -> Option<usize> {
-        self.tasks.iter().position(|task| Some(task.id) == id)
+    /// The task whose command this slot has, or had.
+    fn position(&self, slot: &Slot) -> Option<usize> {
+        let is = |task: &Task| Some(task.id) == slot.task && task.piece == slot.piece;
+        self.tasks.iter().position(is)
     }
 
     /// The session for the next command.
@@ -452,6 +497,9 @@ impl Carrier {
                 if !due || task.is_write() != write {
                     continue;
                 }
+                if !write && self.slots.pieces(task.id) >= READ_AHEAD {
+                    continue;
+                }
                 let Some(index) = self.choose_for(now, task) else {
                     continue;
                 };
@@ -472,27 +520,24 @@ impl Carrier {
         let task = &mut self.tasks[at];
         let buffer = iscsi_client::memory::BufferId(slot as u16);
         let offset = 0;
-        let (kind, start, len, cdb, transfer) = match &task.work {
-            Work::Read { data, done, .. } => {
-                let most = facts
-                    .max_transfer_blocks
-                    .map_or(PIECE, |blocks| blocks.saturating_mul(block).min(PIECE));
-                let len = (data.len() - done).min(most as usize) as u32;
-                let lba = (task.offset + *done as u64) / u64::from(block);
+        let (kind, len, cdb, transfer) = match &task.work {
+            Work::Read { len, .. } => {
+                let len = *len as u32;
+                let lba = task.offset / u64::from(block);
                 let cdb = Cdb::read_16(lba, len / block);
                 let transfer = Transfer::Read {
                     buffer,
                     offset,
                     len,
                 };
-                (Kind::Read, *done, len, cdb, transfer)
+                (Kind::Read, len, cdb, transfer)
             }
             Work::Write { bytes, flush, .. } => {
                 let len = bytes.len() as u32;
                 let (lba, blocks) = (task.offset / u64::from(block), len / block);
                 if *flush {
                     let cdb = Cdb::synchronize_cache_16(lba, blocks);
-                    (Kind::Flush, 0, 0, cdb, Transfer::None)
+                    (Kind::Flush, 0, cdb, Transfer::None)
                 } else {
                     self.slots.bytes(slot)[..bytes.len()].copy_from_slice(bytes);
                     let fua = facts.write_cache && facts.fua;
@@ -503,17 +548,17 @@ impl Carrier {
                     };
                     let until = task.until;
                     let cdb = Cdb::write_16(lba, blocks, fua);
-                    (Kind::Write { until }, 0, len, cdb, transfer)
+                    (Kind::Write { until }, len, cdb, transfer)
                 }
             }
         };
         let taken = Slot {
             nexus: index,
             task: Some(task.id),
+            piece: task.piece,
             kind,
             since: now,
             late_at: now + self.nexuses[index].silence.late_after(self.patience.late),
-            at: start,
             len: len as usize,
         };
         task.stage = Stage::Out { slot };

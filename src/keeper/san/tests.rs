@@ -4,6 +4,7 @@ mod copies;
 mod fences;
 mod judge;
 mod portals;
+mod reads;
 mod sim;
 mod story;
 mod writes;

@@ -79,8 +79,8 @@ impl Carrier {
             slot.late_at = now + self.patience.late;
             late = true;
             unheard |= heard.is_some_and(|heard| heard <= slot.since);
-            let task = slot.task;
-            if elsewhere && let Some(task) = self.position(task) {
+            let slot = *slot;
+            if elsewhere && let Some(task) = self.position(&slot) {
                 self.send_elsewhere(now, task, at);
             }
         }

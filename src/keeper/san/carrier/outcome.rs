@@ -13,7 +13,7 @@ use iscsi_client::scsi::{Moves, Status, Suspicion, Verdict};
 use iscsi_client::session::Completion;
 use iscsi_client::time::Instant;
 use iscsi_client::wire::Tpgt;
-use lockmgr::{IoId, ReadFailed, WriteOutcome, Writers};
+use lockmgr::{IoId, WriteOutcome, Writers};
 
 use super::{Carrier, Doubled, judge_completion};
 use crate::keeper::disk::Answer;
@@ -77,7 +77,7 @@ impl Carrier {
 
     /// A command is to be sent again, unless its job has gone on without it.
     fn again(&mut self, place: usize, slot: &Slot, not_before: Instant) {
-        if let Some(at) = self.position(slot.task)
+        if let Some(at) = self.position(slot)
             && self.tasks[at].stage == (Stage::Out { slot: place })
         {
             self.tasks[at].stage = Stage::Waiting { not_before };
@@ -92,24 +92,25 @@ impl Carrier {
         slot: &Slot,
         verdict: Verdict,
     ) {
-        let Some(at) = self.position(slot.task) else {
+        let Some(at) = self.position(slot) else {
             return;
         };
         let task = &mut self.tasks[at];
         let id = task.id;
-        let Work::Read { data, done, .. } = &mut task.work else {
+        let Work::Read { at: start, len, .. } = task.work else {
             return;
         };
         match verdict {
             Verdict::Success => {
-                data[slot.at..slot.at + slot.len]
-                    .copy_from_slice(&self.slots.bytes(place)[..slot.len]);
-                *done = slot.at + slot.len;
-                if *done < data.len() {
-                    task.stage = Stage::Waiting { not_before: now };
-                } else {
-                    let data = Ok(std::mem::take(data));
-                    self.tasks.remove(at);
+                self.tasks.remove(at);
+                let Some(whole) = self.reads.iter().position(|read| read.id == id) else {
+                    return;
+                };
+                let read = &mut self.reads[whole];
+                read.data[start..start + len].copy_from_slice(&self.slots.bytes(place)[..len]);
+                read.missing -= len;
+                if read.missing == 0 {
+                    let data = Ok(self.reads.swap_remove(whole).data);
                     self.answer(Answer::Read { id, data });
                 }
             }
@@ -120,11 +121,7 @@ impl Carrier {
                 task.stage = Stage::Waiting { not_before };
                 self.nexuses[index].aside_until = now + ASIDE;
             }
-            _ => {
-                self.tasks.remove(at);
-                let data = Err(ReadFailed);
-                self.answer(Answer::Read { id, data });
-            }
+            _ => self.fail_read(id),
         }
     }
 
@@ -136,7 +133,7 @@ impl Carrier {
         slot: &Slot,
         verdict: Verdict,
     ) {
-        let Some(at) = self.position(slot.task) else {
+        let Some(at) = self.position(slot) else {
             return;
         };
         match verdict {
@@ -168,7 +165,7 @@ impl Carrier {
             self.again(place, slot, now + BUSY_PAUSE);
             return Some(Trouble::CommandLost);
         }
-        let at = self.position(slot.task)?;
+        let at = self.position(slot)?;
         let flushes = self.facts.write_cache && !self.facts.fua;
         let Work::Write { flush, .. } = &mut self.tasks[at].work else {
             return None;
@@ -196,7 +193,7 @@ impl Carrier {
             return;
         };
         Debt::add(&mut self.nexuses[index].debt, now, group, id);
-        let Some(at) = self.position(slot.task) else {
+        let Some(at) = self.position(slot) else {
             for doubled in self.doubled.iter_mut().filter(|doubled| doubled.id == id) {
                 doubled.lost = true;
             }
