@@ -23,8 +23,10 @@
 //! | none | stuck | silent | there is none | dead after 1 s |
 //!
 //! A probe leaves after half of the time to suspicion, so that a path that is only slow answers it and is not
-//! suspected. A target that does IO in its receive thread soon leaves all pings unanswered, and no more may be sent; yet its
-//! link may be cut then. So it gets a NOP-Out without an answer now and then. Nothing here sends, and no clock is read: the volume asks what is due.
+//! suspected. A target that does IO in its receive thread soon leaves all pings unanswered, and no more may be sent;
+//! yet its link may be cut then. So it gets a NOP-Out that wants no answer now and then.
+//!
+//! Nothing here sends, and no clock is read: the volume asks what is due.
 
 use core::time::Duration;
 
