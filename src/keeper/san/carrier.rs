@@ -37,7 +37,7 @@ use super::nexus::{Nexus, Phase, Stage as SessionStage, Trouble};
 use super::patience::{LOGOUT, PING_AFTER, Patience};
 use super::silence::Silence;
 use super::tasks::{
-    Gathering, Kind, PIECE, READ_AHEAD, READ_BYTES, Slot, Slots, Stage, TASKS, Task, Work,
+    Gathering, JOBS, Kind, PIECE, READ_AHEAD, READ_BYTES, Slot, Slots, Stage, Task, Work,
 };
 use super::{PortalPicture, PortalState, SanConfig};
 use crate::keeper::disk::{Answer, Job};
@@ -156,12 +156,7 @@ impl Carrier {
                 id, offset, bytes, ..
             } => (*id, *offset, bytes.len()),
         };
-        let pieces = match job {
-            Job::Read { .. } => len.div_ceil(self.piece()),
-            Job::Write { .. } => 1,
-        };
-        let room = self.tasks.len() + pieces <= TASKS;
-        let fits = self.fits(offset, len) && room && !self.stopping;
+        let fits = self.fits(offset, len) && self.jobs() < JOBS && !self.stopping;
         let waiting = Stage::Waiting { not_before: now };
         match job {
             Job::Read { deadline, .. } if fits && self.collecting() + len <= READ_BYTES => {
@@ -223,6 +218,11 @@ impl Carrier {
         let end = offset.checked_add(len as u64);
         let whole = offset.is_multiple_of(block) && (len as u64).is_multiple_of(block);
         len > 0 && whole && end.is_some_and(|end| end <= size)
+    }
+
+    fn jobs(&self) -> usize {
+        let writes = self.tasks.iter().filter(|task| task.is_write());
+        self.reads.len() + writes.count()
     }
 
     fn collecting(&self) -> usize {

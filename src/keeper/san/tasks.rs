@@ -19,8 +19,9 @@ pub(super) const SLOTS: usize = 32;
 const FOR_WRITES: usize = 8;
 /// Of these, what one read uses at once: half a megabyte, 4 ms of a 1 Gb/s link.
 pub(super) const READ_AHEAD: usize = 8;
-/// Writes and pieces of reads under way. A lease has one or two of either; who wants more is told so.
-pub(super) const TASKS: usize = 2048;
+/// Jobs under way. A lease has one or two; who wants more is told so. Pieces do not count: however small a target wants them, reads
+/// must not crowd out a renewal.
+pub(super) const JOBS: usize = 1024;
 /// Bytes that all reads under way may collect: locked memory. An area has at most 8 MiB.
 pub(super) const READ_BYTES: usize = 64 << 20;
 

@@ -68,6 +68,30 @@ fn a_target_that_moves_little_at_once() {
     sim.judge();
 }
 
+/// A block at a time: 2048 pieces for each area.
+#[test]
+fn small_pieces_do_not_crowd_out_a_write() {
+    let unit = LunConfig {
+        max_transfer_blocks: 1,
+        ..LunConfig::default()
+    };
+    let mut sim = Sim::new(3, TargetConfig::default(), unit);
+    sim.up();
+    let reads: Vec<IoId> = (0..3).map(|_| sim.read(0, AREA)).collect();
+    sim.turn();
+    let id = sim.write_alone(5);
+    assert_eq!(sim.wrote(id), WriteOutcome::Done);
+    sim.until("the reads' end", |sim| {
+        reads.iter().all(|id| sim.data(*id).is_some())
+    });
+    assert!(
+        reads
+            .iter()
+            .all(|id| sim.data(*id).expect("just reached").is_ok())
+    );
+    sim.judge();
+}
+
 #[test]
 fn a_piece_that_fails_ends_the_read_once() {
     let mut sim = Sim::usual();
